@@ -1,0 +1,1 @@
+"""Corpora, tokenizers, nested subsets, grammars, random patterns."""

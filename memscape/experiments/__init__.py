@@ -1,0 +1,1 @@
+"""Studies and experiments that use all rooms."""

@@ -1,0 +1,126 @@
+"""Result folders: whole files or none, one plan a folder, one writer at a time.
+
+A command that is killed at any moment leaves either the old file or the new one, never a part of one, because every
+file is written beside its place and renamed onto it. A folder belongs to the plan that began it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from memscape.errors import FolderError
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Call `write` on a temporary path beside `path`, flush it to disk, then rename it onto `path`."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+    except OSError as problem:
+        raise _unwritable(path, problem) from problem
+    part = Path(name)
+    try:
+        write(part)
+        descriptor = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        part.chmod(0o644)
+        part.replace(path)
+    except OSError as problem:
+        raise _unwritable(path, problem) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write `content` (JSON values, numpy numbers, pydantic models) as a whole file, keys in the order given."""
+    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON file of a result folder; a damaged or missing one is an error that names the file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise FolderError(f"expected a result file at {path}, found none; run the command that makes it first.") from problem
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as problem:
+        raise FolderError(f"{path} cannot be read as JSON ({problem}); delete it and repeat the command.") from problem
+
+
+def claim(path: Path, identity: dict[str, Any]) -> bool:
+    """Make `path` the identity file of its folder; return True if it was there already and says the same.
+
+    A folder that was begun with another identity is refused: the message names the first field that differs.
+    """
+    path = Path(path)
+    identity = json.loads(json.dumps(_plain(identity), allow_nan=False))
+    if not path.exists():
+        write_json(path, identity)
+        return False
+    found = read_json(path)
+    if found == identity:
+        return True
+    field = next((k for k in {**identity, **found} if identity.get(k) != found.get(k)), "?")
+    raise FolderError(
+        f"{path.parent} belongs to another plan: its {field} is {_short(found.get(field))}, "
+        f"this command's is {_short(identity.get(field))}; choose another --out, or repeat the command that began it."
+    )
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """Hold `folder` for one writer: it is made if need be, and a second memscape process is refused in one line."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as problem:
+        raise _unwritable(folder, problem) from problem
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise FolderError(f"another memscape process is writing to {folder}; wait for it or stop it.") from problem
+        yield folder
+
+
+def _unwritable(path: Path, problem: OSError) -> FolderError:
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FolderError(f"the disk is full: {path} was not written; free some space and repeat the command.")
+    return FolderError(f"cannot write {path} ({problem.strerror or problem}); choose an --out folder you may write to.")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _plain(content: Any) -> Any:
+    """Turn models, numpy values and paths into JSON values; a number that is not finite becomes null."""
+    if hasattr(content, "model_dump"):
+        return _plain(content.model_dump(mode="json"))
+    if isinstance(content, dict):
+        return {str(k): _plain(v) for k, v in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(v) for v in content]
+    if hasattr(content, "tolist"):
+        return _plain(content.tolist())
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    if isinstance(content, Path):
+        return str(content)
+    return content

@@ -1,0 +1,1 @@
+"""What looks into a model: capture, radius, energy, loss, and their nulls."""

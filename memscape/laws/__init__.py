@@ -1,0 +1,1 @@
+"""Scaling laws: fit, compare, advise; arrays in, answers out, no torch."""

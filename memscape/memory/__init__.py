@@ -1,0 +1,1 @@
+"""The mathematics on tensors: energies, retrieval, nearest neighbours, the Memory object."""

@@ -1,0 +1,1 @@
+"""Gather results, draw figures, write one page."""

@@ -1,0 +1,83 @@
+"""What a command says while it works: lines and one progress bar on stderr, so that stdout carries data only."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+_quiet = False
+
+
+def be_quiet(quiet: bool = True) -> None:
+    """Silence `say` and `bar` for this process (`--quiet`, `--json` in scripts)."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(line: str) -> None:
+    """Print one line for a person, on stderr."""
+    if not _quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def bar(title: str, total: float, unit: str = "") -> Iterator["Bar"]:
+    """Show a progress bar with an ETA; on a stderr that is no terminal, one line at the end."""
+    start = time.perf_counter()
+    if _quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        work = Bar(None, None)
+        yield work
+        say(f"{title}: {work.done:,.0f} of {total:,.0f} {unit}".rstrip() + f" in {time.perf_counter() - start:.1f} s")
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield Bar(progress, progress.add_task(title, total=total))
+
+
+class Bar:
+    """The handle `bar` yields: `advance(n)` when n units are done, `note(text)` to change the title."""
+
+    def __init__(self, progress, task):
+        self._progress, self._task, self.done = progress, task, 0.0
+
+    def advance(self, n: float = 1) -> None:
+        self.done += n
+        if self._progress is not None:
+            self._progress.advance(self._task, n)
+
+    def note(self, title: str) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, description=title)
+
+
+class Budget:
+    """A time limit in seconds that work checks between steps: `--budget 9m` stops cleanly, exit 0, nothing lost."""
+
+    def __init__(self, seconds: float | None = None):
+        self.seconds, self._start = seconds, time.monotonic()
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Budget":
+        """Read `90`, `90s`, `9m`, `1.5h`; None is no limit."""
+        from memscape.errors import PlanError
+
+        if text is None:
+            return cls(None)
+        unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], None)
+        try:
+            return cls(float(text[:-1]) * unit if unit else float(text))
+        except ValueError as problem:
+            raise PlanError(f"--budget {text!r} is no time; write 90s, 9m or 1.5h.") from problem
+
+    @property
+    def left(self) -> float:
+        """Seconds left; infinite without a limit."""
+        return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - self._start)
+
+    @property
+    def spent(self) -> bool:
+        return self.left <= 0

@@ -1,0 +1,1 @@
+"""The mathematics on numbers: partition functions, loss floors, size-data balance, capacities."""

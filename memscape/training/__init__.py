@@ -1,0 +1,1 @@
+"""Plans, recipes, the packed trainer, run folders, engines."""

@@ -1,0 +1,22 @@
+"""Shared fixtures: nothing here may reach a network, and every torch run is seeded and single-threaded by default."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The development data beside the repository: required in CI, skipped elsewhere."""
+    if not SHARED.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have {SHARED}")
+        pytest.skip("the development data is not beside this clone")
+    return SHARED / "data"
