@@ -1,0 +1,47 @@
+"""GPT-2 (Radford et al. 2019) with a pack axis: pre-norm blocks, learned positions, GELU, tied head.
+
+    model = GPT2(ModelConfig(vocab_size=264, d_model=64), pack=8)
+    logits_PBTV = model(tokens_PBT)
+
+A pack of one equals `transformers.GPT2LMHeadModel` weight for weight (huggingface.py converts).
+"""
+
+import math
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from memscape.models.attention import Attention
+from memscape.models.config import ModelConfig
+from memscape.models.feedforward import feed_forward
+from memscape.models.packed import norm
+from memscape.models.stream import Stream, Training, join
+
+
+class GPT2Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: ModelConfig, layer: int, pack: int):
+        super().__init__()
+        shape, d = config.layers[layer], config.d_model
+        std_out = 0.02 / math.sqrt(2 * config.n_layers)  # keeps the residual stream's variance at 1 with depth
+        self.layer, self.connected = layer, config.connection != "none"
+        self.norm_1 = norm(config.norms, pack, d)
+        self.attention = Attention(config, shape, pack, True, std_out)
+        self.norm_2 = norm(config.norms, pack, d)
+        self.mlp = feed_forward(config.n_experts, pack, d, shape.d_ff, "gelu", True, std_out)
+
+    def forward(self, x_PBTD: Float[Tensor, "P B T D"], training: Training | None) -> Float[Tensor, "P B T D"]:
+        x_PBTD = join(x_PBTD, self.attention(self.norm_1(x_PBTD)), self.connected, training, 2 * self.layer + 1)
+        return join(x_PBTD, self.mlp(self.norm_2(x_PBTD)), self.connected, training, 2 * self.layer + 2)
+
+
+class GPT2(Stream):
+    """A pack of GPT-2 models."""
+
+    def __init__(self, config: ModelConfig, pack: int = 1):
+        super().__init__(config, pack, GPT2Block, final_norm=True)
+
+    def forward(self, tokens_PBT: Int[Tensor, "P B T"], training: Training | None = None) -> Float[Tensor, "P B T V"]:
+        """Return next-token logits; `training` carries seeds, step and dropout rates, None computes without dropout."""
+        return self.run(tokens_PBT, training)
