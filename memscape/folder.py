@@ -47,7 +47,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
 
 def write_json(path: Path, content: Any) -> Path:
     """Write `content` (JSON values, numpy numbers, pydantic models) as a whole file, keys in the order given."""
-    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
@@ -56,7 +56,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
-        raise FolderError(f"expected a result file at {path}, found none; run the command that makes it first.") from problem
+        raise FolderError(
+            f"expected a result file at {path}, found none; run the command that makes it first."
+        ) from problem
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as problem:
         raise FolderError(f"{path} cannot be read as JSON ({problem}); delete it and repeat the command.") from problem
 
@@ -67,7 +69,7 @@ def claim(path: Path, identity: dict[str, Any]) -> bool:
     A folder that was begun with another identity is refused: the message names the first field that differs.
     """
     path = Path(path)
-    identity = json.loads(json.dumps(_plain(identity), allow_nan=False))
+    identity = json.loads(json.dumps(plain(identity), allow_nan=False))
     if not path.exists():
         write_json(path, identity)
         return False
@@ -109,16 +111,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _plain(content: Any) -> Any:
+def plain(content: Any) -> Any:
     """Turn models, numpy values and paths into JSON values; a number that is not finite becomes null."""
     if hasattr(content, "model_dump"):
-        return _plain(content.model_dump(mode="json"))
+        return plain(content.model_dump(mode="json"))
     if isinstance(content, dict):
-        return {str(k): _plain(v) for k, v in content.items()}
+        return {str(k): plain(v) for k, v in content.items()}
     if isinstance(content, list | tuple):
-        return [_plain(v) for v in content]
+        return [plain(v) for v in content]
     if hasattr(content, "tolist"):
-        return _plain(content.tolist())
+        return plain(content.tolist())
     if isinstance(content, float) and not math.isfinite(content):
         return None
     if isinstance(content, Path):

@@ -1,0 +1,35 @@
+"""Energy: how deep in the wells of the stored states do the states of other documents lie?
+
+E_beta(x) = -(1/beta) log sum_i exp(-beta |x - rho_i|²) over the states of all *other* documents at the same layer, in
+units of the cloud's spread, so that layers and nulls compare: 0 is on top of a stored state, and larger is farther.
+beta is set so that three patterns share the energy of the median state.
+"""
+
+import numpy as np
+from scipy.stats import rankdata
+
+from memscape.instruments.cloud import Cloud
+from memscape.theory.measure import Measured, statistic
+
+
+def energy(cloud: Cloud) -> Measured:
+    """Return the median energy of a site divided by its spread, with its interval over documents."""
+    found = cloud.energies.energy
+    return cloud.by_document(found / cloud.spread, lambda e: float(np.nanmedian(e)), "spread")
+
+
+def follows_loss(energy_Q: np.ndarray, loss_Q: np.ndarray, documents_Q: np.ndarray) -> Measured:
+    """Return Spearman's rank correlation between the energy of a state and the loss of its next token, over documents."""
+    ranks = np.stack([rankdata(energy_Q), rankdata(loss_Q)], axis=-1)
+    groups = [ranks[documents_Q == d] for d in np.unique(documents_Q)]
+    size = max(map(len, groups))
+    ragged = np.full((len(groups), size, 2), np.nan)
+    for row, group in zip(ragged, groups, strict=True):
+        row[: len(group)] = group
+
+    def spearman(clusters: np.ndarray) -> float:
+        pairs = clusters.reshape(-1, 2)
+        pairs = pairs[~np.isnan(pairs[:, 0])]
+        return float(np.corrcoef(pairs.T)[0, 1])
+
+    return statistic(ragged, spearman, "rank correlation", resamples=500)
