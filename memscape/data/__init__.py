@@ -1,1 +1,20 @@
 """Corpora, tokenizers, nested subsets, grammars, random patterns."""
+
+from memscape.data.corpus import Corpus, open_corpus
+from memscape.data.documents import Document
+from memscape.data.splits import Split, split_corpus
+from memscape.data.tokenizer import Tokenizer, open_tokenizer
+from memscape.data.tokens import Sequences, batch_indices, batches
+
+__all__ = [
+    "Corpus",
+    "Document",
+    "Sequences",
+    "Split",
+    "Tokenizer",
+    "batch_indices",
+    "batches",
+    "open_corpus",
+    "open_tokenizer",
+    "split_corpus",
+]

@@ -141,7 +141,9 @@ def open_corpus(spec: str | Path | Corpus, *, limit: int | None = None) -> Corpu
     kind, _, rest = name.partition(":")
     if kind == "random":
         if not rest.isdecimal() or int(rest) < 2:
-            raise CorpusError(f"{name!r} names no random corpus; write random:V with at least 2 tokens, as in random:64.")
+            raise CorpusError(
+                f"{name!r} names no random corpus; write random:V with at least 2 tokens, as in random:64."
+            )
         return Corpus(name, (), "random", int(rest))
     if kind == "question-formation":
         files = [Path(rest)] if rest else SHIPPED_LINES
@@ -189,7 +191,9 @@ def _stream(name: str) -> Iterator[Document]:
     splits = {"train", "validation", "test"}
     config, split = (rest + [""] * 2)[:2] if len(rest) != 1 or rest[0] not in splits else ("", rest[0])
     if not path or len(rest) > 2:
-        raise CorpusError(f"{name!r} names no data set; write hf:NAME[:config][:split], as in hf:roneneldan/TinyStories.")
+        raise CorpusError(
+            f"{name!r} names no data set; write hf:NAME[:config][:split], as in hf:roneneldan/TinyStories."
+        )
     try:
         rows = datasets.load_dataset(path, config or None, split=split or "train", streaming=True)
         yield from records(iter(rows), name)

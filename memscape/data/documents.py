@@ -136,7 +136,9 @@ def _read_jsonl(path: Path) -> Iterator[Document]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as problem:
-            raise CorpusError(f"{path}, line {number} is not JSON ({problem.msg}); expected one object a line.") from problem
+            raise CorpusError(
+                f"{path}, line {number} is not JSON ({problem.msg}); expected one object a line."
+            ) from problem
         if not isinstance(record, dict):
             raise CorpusError(f"{path}, line {number} is no JSON object; expected one with a 'text' field.")
         yield from records([record], f"{path}, line {number}", number)
@@ -158,7 +160,9 @@ def _read_parquet(path: Path) -> Iterator[Document]:
             yield from records(rows, str(path), first)
             first += len(rows)
     except (pyarrow.ArrowException, OSError) as problem:
-        raise CorpusError(f"{path} cannot be read as Parquet ({str(problem).splitlines()[0]}); fetch it again.") from problem
+        raise CorpusError(
+            f"{path} cannot be read as Parquet ({str(problem).splitlines()[0]}); fetch it again."
+        ) from problem
 
 
 def records(rows: Iterable[dict], where: str, first: int = 1) -> Iterator[Document]:

@@ -37,20 +37,20 @@ def repeated_share(
 
     Args:
         tokens: ids, -1 after the end of a short sequence; windows that reach beyond the end do not count.
-        window: tokens a window, a power of two.
+        window: tokens a window, a power of two; 0 looks for copies only.
         most_windows: how many windows to hold; the share is exact up to that many and an unbiased estimate beyond.
     """
     n, seq_len = tokens.shape
-    limit = np.uint64(min(1.0, most_windows / max(1, n * seq_len)) * (2**64 - 1024))
+    limit = np.uint64(min(2**64 - 1, 2**64 * most_windows // max(1, n * seq_len)))
     hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     whole = np.zeros(n, np.uint64)
+    powers = np.array([pow(_MULTIPLIER, t, 2**64) for t in range(seq_len)], dtype=np.uint64)
     block = max(1, (1 << 20) // seq_len)
     for start in range(0, n, block):
         rows = np.asarray(tokens[start : start + block]).astype(np.int64)
         spelled = _mix((rows + 2).astype(np.uint64))
-        powers = np.array([pow(_MULTIPLIER, t, 2**64) for t in range(seq_len)], dtype=np.uint64)
         whole[start : start + len(rows)] = _mix((spelled * powers).sum(axis=1, dtype=np.uint64))
-        if window <= seq_len:
+        if 0 < window <= seq_len:
             found = _window_hashes(spelled, window)
             kept = (rows[:, window - 1 :] >= 0) & (found <= limit)
             hashes.append(found[kept])
