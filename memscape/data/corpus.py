@@ -7,7 +7,7 @@
     open_corpus("random:64")               uniform tokens, for capacity
 
 >>> print(open_corpus("sample"))
-sample: 32 documents by 32 authors, 1,299,125 bytes (sha256 5fbbabc0)
+sample: 32 documents by 32 authors, 1,299,125 bytes (sha256 34f778a1)
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from memscape.data.documents import SPECS, Document, pieces, read_documents, records
+from memscape.data.documents import Document, pieces, read_documents, records
 from memscape.data.question_formation import SHIPPED_LINES, read_lines
 from memscape.errors import CorpusError
 
@@ -44,7 +44,7 @@ class Corpus:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the texts in their order (of the name, for random tokens): equal content, equal hash, whatever the file."""
+        """Hash of the texts in their order, whatever file they came in; of the name, for random tokens."""
         digest = hashlib.sha256()
         for text in (d.text for d in self.documents) if self.documents else [self.name]:
             content = text.encode()
@@ -81,7 +81,7 @@ class Corpus:
         )
 
     def excerpt(self, n_bytes: int) -> "Corpus":
-        """Return about `n_bytes` of the corpus, spread evenly: the opening of every document, all of the shorter ones."""
+        """Return about `n_bytes` of the corpus: the opening of every document, evenly, and all of the shorter ones."""
         share, left, openings = 0, n_bytes, {}
         order = sorted(range(self.n_documents), key=lambda i: self.documents[i].n_bytes)
         for done, i in enumerate(order):
@@ -152,11 +152,11 @@ def open_corpus(spec: str | Path | Corpus, *, limit: int | None = None) -> Corpu
     if kind == "hf":
         documents = list(_until(_stream(name), limit or STREAM_LIMIT))
         note = f"the first {limit or STREAM_LIMIT:,} bytes of the stream"
-        if not documents:
-            raise CorpusError(f"{name} streams no text; expected records with a 'text' field.")
     else:
         documents = list(_until(read_documents(SAMPLE if name == "sample" else Path(spec)), limit))
         note = "" if limit is None else f"the first {limit:,} bytes"
+    if not documents:
+        raise CorpusError(f"{name} holds no text; expected records whose 'text' is not blank.")
     if len(documents) == 1:
         documents = pieces(documents[0].text, documents[0].title)
         note = "; ".join(filter(None, [note, f"one text, cut into {len(documents)} pieces at natural breaks"]))
@@ -185,7 +185,8 @@ def _opening(document: Document, n_bytes: int) -> Document:
 
 def _stream(name: str) -> Iterator[Document]:
     """Stream a data set of the hub, or a local folder in its layout, record by record."""
-    import datasets
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     path, *rest = name.removeprefix("hf:").split(":")
     splits = {"train", "validation", "test"}
@@ -195,9 +196,9 @@ def _stream(name: str) -> Iterator[Document]:
             f"{name!r} names no data set; write hf:NAME[:config][:split], as in hf:roneneldan/TinyStories."
         )
     try:
-        rows = datasets.load_dataset(path, config or None, split=split or "train", streaming=True)
+        rows = load_dataset(path, config or None, split=split or "train", streaming=True)
         yield from records(iter(rows), name)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as problem:
+    except (OSError, ValueError, DatasetsError) as problem:
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise CorpusError(
             f"{name} cannot be streamed ({reason}); check the name and the network, or give a local file instead."

@@ -44,7 +44,7 @@ class Document:
 def read_documents(path: Path) -> Iterator[Document]:
     """Yield the documents of a file, or of every readable file of a folder in the order of their names.
 
-    A `.txt` file is one document, a `.jsonl` line or a `.parquet` row is one with `text` and, if there, `title` and `author`.
+    A `.txt` file is one document; so is a `.jsonl` line or a `.parquet` row, by its field `text`.
 
     Raises:
         CorpusError: missing, empty, damaged, of unknown suffix, not UTF-8 (names the byte), or without `text`.
@@ -96,36 +96,26 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def pieces(text: str, title: str, size: int | None = None) -> list[Document]:
-    """Return a long text as consecutive documents of about `size` bytes, cut at blank lines, else line ends, else spaces, else
-    anywhere.
+def pieces(text: str, title: str, size: float | None = None) -> list[Document]:
+    """Return a long text as consecutive documents of about `size` bytes; joined they are the text.
 
-    Nothing is lost: the pieces joined are the text. Without `size` there are 16 to 256 of them, as near to 40 kB as that
-    allows and never under 1 kB.
+    Cuts fall at blank lines; inside paragraphs larger than a piece at line ends, then at spaces, then anywhere. Without
+    `size` there are 16 to 256 pieces, as near to 40 kB as that allows and no smaller than 1 kB.
     """
     n_bytes = Document(title, text).n_bytes
     if size is None:
-        n_pieces = max(FEWEST_PIECES, min(MOST_PIECES, n_bytes // PIECE_BYTES))
-        size = max(SMALLEST_PIECE, n_bytes // n_pieces)
-    for separator in (r"\n\s*\n", r"\n", r"\s"):
-        parts = re.findall(rf"(?s).+?(?:{separator}|\Z)", text)
-        if max(map(len, parts)) <= 2 * size:
-            break
-    else:
-        parts = [text[i : i + 1000] for i in range(0, len(text), 1000)]
-    found, piece, length = [], [], 0
+        size = max(SMALLEST_PIECE, n_bytes / max(FEWEST_PIECES, min(MOST_PIECES, n_bytes // PIECE_BYTES)))
+    parts = [text]
+    for natural in (r".+?(?:\n\s*\n|\Z)", r".+?(?:\n|\Z)", r".+?(?:\s|\Z)", r".{1,1000}"):
+        cut = [re.findall(natural, part, re.DOTALL) if len(part) > size else [part] for part in parts]
+        parts = [part for group in cut for part in group]
+    found, piece, done = [], [], 0
     for part in parts:
         piece.append(part)
-        length += Document("", part).n_bytes
-        if length >= size:
+        done += Document("", part).n_bytes
+        if done >= (len(found) + 1) * size or done == n_bytes:
             found.append("".join(piece))
-            piece, length = [], 0
-    if piece:
-        rest = "".join(piece)
-        if found and length < size / 2:
-            found[-1] += rest
-        else:
-            found.append(rest)
+            piece = []
     return [Document(f"{title}, piece {i}", part) for i, part in enumerate(found, 1)]
 
 
@@ -166,7 +156,7 @@ def _read_parquet(path: Path) -> Iterator[Document]:
 
 
 def records(rows: Iterable[dict], where: str, first: int = 1) -> Iterator[Document]:
-    """Yield the documents of records with a field `text` and perhaps `title` (or `name`) and `author`; blank texts are skipped."""
+    """Yield the documents of records: `text`, if there `title` (or `name`) and `author`; blank texts are skipped."""
     for number, row in enumerate(rows, first):
         text = row.get("text")
         if not isinstance(text, str):

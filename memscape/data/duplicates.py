@@ -70,7 +70,7 @@ def _first_owner(hashes: np.ndarray, owner: np.ndarray) -> np.ndarray:
 
 
 def _window_hashes(spelled: np.ndarray, window: int) -> np.ndarray:
-    """Hash every window of a power of two tokens by doubling: a window is its left half times a power plus its right."""
+    """Hash every window by doubling: its left half times a power plus its right half."""
     width, power = 1, _MULTIPLIER
     while width < window:
         spelled = spelled[:, :-width] * np.uint64(power) + spelled[:, width:]

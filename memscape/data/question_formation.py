@@ -1,8 +1,8 @@
-"""Lines of Question-Formation: a sentence, then the same as a statement or as a question, from files or without end.
+"""Question-Formation lines: a sentence, then the same as a statement or a question, from files or without end.
 
-The task of McCoy, Frank & Linzen (2020, arXiv 2001.03632) on which Niu et al. train. Two sources: the files, read line by
-line, and a generator that draws (template, form) as often as the real lines have it and every word afresh, so that a
-model fed with it can learn the language and memorise nothing.
+The task of McCoy, Frank & Linzen (2020, arXiv 2001.03632) on which Niu et al. train. Two sources: the files, read line
+by line, and a generator that draws (template, form) as often as the real lines have it and every word afresh, so that
+a model fed with it can learn the language and memorise nothing.
 
 >>> lines = never_repeated(seed=0)
 >>> next(lines).split()[-1] in {".", "?"}
@@ -30,7 +30,7 @@ WORDS = sorted({word for words in QUESTION_FORMATION.classes.values() for word i
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a file (also .gz, .xz), each checked against the grammar; CorpusError names the first wrong one."""
+    """Return the lines of a file (also .gz, .xz), each checked against the grammar; CorpusError shows a wrong one."""
     path = Path(path)
     if not path.exists():
         raise CorpusError(f"{path} does not exist; expected a file of lines 'sentence . decl|quest<TAB>output'.")
@@ -54,7 +54,7 @@ def generate(n_lines: int, seed: int, avoid: Iterable[str] = ()) -> list[str]:
 
 
 def never_repeated(seed: int, avoid: Iterable[str] = ()) -> Iterator[str]:
-    """Yield lines without end, no line twice: on these a model's loss is its knowledge of the language and nothing else.
+    """Yield lines without end, no line twice: on these a model's loss is its knowledge of the language alone.
 
     Which lines come depends on `seed` and `avoid` alone. Sentences of the shortest templates run out first (there are
     some thousands of them); a repetition is drawn again, template included.

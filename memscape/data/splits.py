@@ -93,8 +93,9 @@ class Split:
     def load(cls, folder: Path) -> "Split":
         """Open what `save` wrote; the sets stay on disk until touched."""
         record = read_json(Path(folder) / "split.json")
-        sets = (Sequences.load(Path(folder) / name) for name in ("train", "fresh", "other"))
-        return cls(record["corpus"], load_tokenizer(folder), *sets, Counts(**record["counts"]), record["seed"])
+        train, fresh, other = (Sequences.load(Path(folder) / name) for name in ("train", "fresh", "other"))
+        counts = Counts(**record["counts"])
+        return cls(record["corpus"], load_tokenizer(folder), train, fresh, other, counts, record["seed"])
 
     def __str__(self) -> str:
         c = self.counts
@@ -141,8 +142,13 @@ def split_corpus(
             return Split.load(folder)
     make = {"text": _split_text, "lines": _split_lines, "random": _split_random}[corpus.kind]
     split = make(corpus, tokenizer, seq_len, seed, n_tokens)
-    if n_tokens is not None:
-        split.subset(n_tokens)
+    if n_tokens is not None and split.train.n_tokens < n_tokens:
+        needed = corpus.n_bytes * n_tokens / max(1, split.train.n_tokens)
+        raise CorpusError(
+            f"{corpus.name} is too short: expected {n_tokens:,} training tokens, got {split.train.n_tokens:,} beside the "
+            f"held-out sets; about {needed:,.0f} bytes are needed, it has {corpus.n_bytes:,}; "
+            "use a longer corpus or a smaller plan."
+        )
     if folder is not None:
         split.save(folder)
         return Split.load(folder)
@@ -175,7 +181,7 @@ def _split_text(corpus: Corpus, spec: str | Path | Tokenizer, seq_len: int, seed
 
 
 def _split_lines(corpus: Corpus, spec: str | Path | Tokenizer, seq_len: int, seed: int, n_tokens: int | None) -> Split:
-    """Lines of one's own are shuffled into train and fresh; without a file both are generated. The shipped lines are other."""
+    """A file of lines is shuffled into train and fresh; without one both are generated. Shipped lines are other."""
     tokenizer = open_tokenizer("words")
     shipped = [text for file in SHIPPED_LINES for text in read_lines(file)]
     if corpus.name == "question-formation":
@@ -201,7 +207,7 @@ def _split_lines(corpus: Corpus, spec: str | Path | Tokenizer, seq_len: int, see
 def _split_random(corpus: Corpus, spec: str | Path | Tokenizer, seq_len: int, seed: int, n_tokens: int | None) -> Split:
     if n_tokens is None or corpus.alphabet is None:
         raise CorpusError(f"{corpus.name} has no end; say how many training tokens are needed (n_tokens).")
-    n_train = max(1, n_tokens // seq_len)
+    n_train = -(-n_tokens // seq_len)
     n_held_out = max(8, min(4096, int(FRESH_SHARE * n_train)))
     sets = {}
     for role, (name, n) in enumerate([("train", n_train), ("fresh", n_held_out), ("other", n_held_out)]):
@@ -217,6 +223,12 @@ def _finish(corpus: Corpus, tokenizer: Tokenizer, sets: dict, window: int, seed:
     near = ~copy & (share >= NEAR)
     bounds = {name: slice(starts[i], starts[i + 1]) for i, name in enumerate(names)}
     sets = {name: _take(sets[name], np.flatnonzero(~(copy | near)[at])) for name, at in bounds.items()}
+    empty = [name for name, s in sets.items() if len(s) == 0]
+    if empty:
+        raise CorpusError(
+            f"{corpus.name} leaves nothing for {' and '.join(empty)} in sequences of {sets['train'].seq_len} tokens; "
+            "use a longer corpus of more documents, or a smaller seq_len."
+        )
     counts = Counts(
         documents={name: len(np.unique(s.document)) for name, s in sets.items()},
         sequences={name: len(s) for name, s in sets.items()},

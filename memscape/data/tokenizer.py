@@ -110,7 +110,7 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Return a byte-level BPE of exactly `vocab_size` tokens, begin token included; the same texts make the same one."""
+    """Return a byte-level BPE of exactly `vocab_size` tokens, begin token included; same texts, same tokenizer."""
     backend = _byte_level("", models.BPE()).backend
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[BEGIN], initial_alphabet=_byte_names(), show_progress=False
@@ -171,7 +171,7 @@ def _byte_level(name: str, model: models.Model, bos: str = BEGIN) -> Tokenizer:
 
 
 def _byte_names() -> list[str]:
-    """The character that stands for each byte in byte-level vocabularies: itself if it prints, else one above U+00FF."""
+    """The character for each byte in byte-level vocabularies: itself if it prints, else one above U+00FF."""
     prints = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = iter(range(256, 512))
     return [chr(byte) if byte in prints else chr(next(others)) for byte in range(256)]
