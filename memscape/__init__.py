@@ -28,7 +28,6 @@ _ROOM_OF = {
 }
 """Public name -> the room that defines it."""
 
-__all__ = [*_ROOM_OF, "__version__"]
 
 if TYPE_CHECKING:
     from memscape.claims import audit as audit
@@ -60,4 +59,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*_ROOM_OF, "__version__"])

@@ -14,7 +14,7 @@ import typer
 from memscape.errors import MemscapeError
 
 app = typer.Typer(
-    help="Map what a transformer has memorised, how much it can memorise, and how big it should be for the data at hand.",
+    help="Map what a transformer has memorised, how much it can memorise, and how big it should be for its data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

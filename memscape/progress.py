@@ -33,7 +33,13 @@ def bar(title: str, total: float, unit: str = "") -> Iterator["Bar"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield Bar(progress, progress.add_task(title, total=total))
 
@@ -67,7 +73,7 @@ class Budget:
 
         if text is None:
             return cls(None)
-        unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], None)
+        unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
         try:
             return cls(float(text[:-1]) * unit if unit else float(text))
         except ValueError as problem:

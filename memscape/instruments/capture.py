@@ -28,6 +28,9 @@ from memscape.progress import bar
 
 TOKENS_A_BATCH = 1024
 
+CausalLM = Any
+"""A `transformers` causal language model (its classes are made at run time: no type checker knows their parts)."""
+
 
 @dataclass(frozen=True)
 class Contexts:
@@ -85,7 +88,8 @@ def read_contexts(corpus: Corpus, tokenizer: Any, *, limit: int, context: int) -
             break
     if not rows:
         raise CorpusError(
-            f"corpus {corpus.name!r}: no document fills a context of {context + 1:,} tokens, the longest has {longest:,}; "
+            f"corpus {corpus.name!r}: no document fills a context of {context + 1:,} tokens, "
+            f"the longest has {longest:,}; "
             "give longer documents or a smaller --context."
         )
     return Contexts(np.array(rows, dtype=np.int64), np.array(owners, dtype=np.int64), tuple(titles))
@@ -115,7 +119,7 @@ class Anatomy:
         return ["embedding", *(f"layer {i + 1}" for i in range(len(self.blocks))), "final norm"]
 
 
-def dissect(model: nn.Module) -> Anatomy:
+def dissect(model: CausalLM) -> Anatomy:
     """Find the layers, the final norm and the output head of a causal language model by their structure.
 
     Raises:
@@ -143,7 +147,7 @@ def dissect(model: nn.Module) -> Anatomy:
 
 
 def forward(
-    model: nn.Module, anatomy: Anatomy, tokens_BT: Int[Tensor, "B T"]
+    model: CausalLM, anatomy: Anatomy, tokens_BT: Int[Tensor, "B T"]
 ) -> tuple[Float[Tensor, "B T V"], dict[str, Float[Tensor, "B T D"]]]:
     """Return the logits of one batch and the residual stream at every site, in one forward pass."""
     states: dict[str, Tensor] = {}
@@ -160,7 +164,7 @@ def forward(
 
         return hook
 
-    with ExitStack() as hooks, torch.inference_mode():
+    with ExitStack() as hooks, torch.no_grad():
         first = anatomy.blocks[0].register_forward_pre_hook(keep_input("embedding"), with_kwargs=True)
         hooks.callback(first.remove)
         for i, block in enumerate(anatomy.blocks):
@@ -201,7 +205,7 @@ class Activations:
 
 
 def capture(
-    model: nn.Module, contexts: Contexts, folder: Path, *, title: str = "reading", sites: tuple[str, ...] | None = None
+    model: CausalLM, contexts: Contexts, folder: Path, *, title: str = "reading", sites: tuple[str, ...] | None = None
 ) -> Activations:
     """Run the model over all contexts and write states and losses to `folder`, a shard a batch; finished shards stay.
 
@@ -213,7 +217,7 @@ def capture(
         sites: which places of `Anatomy.sites` to keep; all by default, `()` for losses only.
 
     Raises:
-        ModelError: the model has no layers we can find, a token id is outside its vocabulary, or its states are not finite.
+        ModelError: no layers can be found, a token id is outside the vocabulary, or states are not finite.
     """
     anatomy = dissect(model)
     kept = tuple(anatomy.sites) if sites is None else sites

@@ -59,12 +59,12 @@ class Cloud:
         return temperature(self.nearest.distance.double(), EFFECTIVE)
 
     @cached_property
-    def energies(self) -> Neighbours:
-        """Energy E_beta of every query among the patterns of other documents."""
-        return self._search(k=1, beta=self.beta)
+    def energy_Q(self) -> Float[Tensor, " Q"]:
+        """Energy E_beta of every query among the patterns of other documents, distance²."""
+        return energies(self._search(k=1, beta=self.beta))
 
     def gaussian(self, seed: int = 0) -> "Cloud":
-        """Return a cloud of the same size with the same mean and deviation of every coordinate, and no other structure."""
+        """Return a cloud of the same size, mean and deviation of every coordinate, and no other structure."""
         generator = torch.Generator().manual_seed(seed)
         mean, deviation = self.patterns_MD.mean(0), self.patterns_MD.std(0, unbiased=False)
         noise = torch.randn(self.patterns_MD.shape, generator=generator)
@@ -84,6 +84,12 @@ class Cloud:
         own = self.documents_M[self.queries_Q]
         states = self.patterns_MD[self.queries_Q]
         return search(states, self.patterns_MD, query_groups=own, pattern_groups=self.documents_M, **options)
+
+
+def energies(found: Neighbours) -> Float[Tensor, " Q"]:
+    """Return the energies of a search that had a beta, float64."""
+    assert found.energy is not None, "the search had no beta"
+    return found.energy.double()
 
 
 def cloud(states_CTD: Float[Tensor, "C T D"], documents_C: np.ndarray, n_queries: int) -> Cloud:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from memscape.instruments.cloud import EFFECTIVE, NEAREST
+from memscape.instruments.cloud import EFFECTIVE, NEAREST, energies
 from memscape.memory.neighbours import search, temperature
 from memscape.theory.measure import Measured, mean, statistic
 
@@ -43,7 +43,7 @@ def descent(
 
     def states(name: str) -> Tensor:
         raw = site(name)[torch.from_numpy(followed)].flatten(0, 1)[rows]
-        with torch.inference_mode():
+        with torch.no_grad():
             return raw if name == sites[-1] else norm(raw).float()
 
     path = [states(name) for name in sites[:-1]]
@@ -51,7 +51,7 @@ def descent(
     beta = temperature(nearest.distance.double(), EFFECTIVE)
 
     def along(steps: list[Tensor]) -> np.ndarray:
-        return np.stack([search(x, bank_MD, k=1, beta=beta).energy.double().numpy() for x in steps], axis=1)
+        return np.stack([energies(search(x, bank_MD, k=1, beta=beta)).numpy() for x in steps], axis=1)
 
     share = torch.linspace(0, 1, len(path)).tolist()
     straight = along([torch.lerp(path[0], path[-1], s) for s in share])
@@ -83,5 +83,5 @@ def _share(energy_ST: np.ndarray, owners: np.ndarray) -> Measured:
 
 def _tau(energy_ST: np.ndarray, owners: np.ndarray) -> Measured:
     depth = np.arange(energy_ST.shape[1])
-    tau = np.array([kendalltau(depth, row).statistic for row in energy_ST])
+    tau = np.array([kendalltau(depth, row)[0] for row in energy_ST])
     return mean([np.nanmean(g) for g in _groups(tau, owners)], "Kendall's tau")

@@ -14,12 +14,11 @@ from memscape.theory.measure import Measured, statistic
 
 def energy(cloud: Cloud) -> Measured:
     """Return the median energy of a site divided by its spread, with its interval over documents."""
-    found = cloud.energies.energy
-    return cloud.by_document(found / cloud.spread, lambda e: float(np.nanmedian(e)), "spread")
+    return cloud.by_document(cloud.energy_Q / cloud.spread, lambda e: float(np.nanmedian(e)), "spread")
 
 
 def follows_loss(energy_Q: np.ndarray, loss_Q: np.ndarray, documents_Q: np.ndarray) -> Measured:
-    """Return Spearman's rank correlation between the energy of a state and the loss of its next token, over documents."""
+    """Return Spearman's rank correlation between the energy of states and the loss of their next tokens."""
     ranks = np.stack([rankdata(energy_Q), rankdata(loss_Q)], axis=-1)
     groups = [ranks[documents_Q == d] for d in np.unique(documents_Q)]
     size = max(map(len, groups))

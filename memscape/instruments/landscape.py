@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from memscape.instruments.cloud import Cloud
+from memscape.instruments.cloud import Cloud, energies
 from memscape.memory.neighbours import search, temperature
 
 SHARP = 1.5
@@ -30,8 +30,7 @@ def landscape(cloud: Cloud, size: int = 41) -> dict:
     y = np.linspace(float(low[1]) - margin, float(high[1]) + margin, size)
     grid = torch.from_numpy(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)) @ basis + origin
     beta = temperature(cloud.nearest.distance.double(), SHARP)
-    found = search(grid.float(), cloud.patterns_MD, k=1, beta=beta)
-    energy = found.energy.double().reshape(size, size) / cloud.spread
+    energy = energies(search(grid.float(), cloud.patterns_MD, k=1, beta=beta)).reshape(size, size) / cloud.spread
     return {
         "x": x.tolist(),
         "y": y.tolist(),

@@ -117,6 +117,7 @@ def _measure(
         untrained, contexts, out / "states" / "untrained", title="reading with untrained weights"
     )
     anatomy = dissect(model.model)
+    vocabulary = model.model.get_output_embeddings().weight.shape[0]
     norms = {"trained": anatomy.final_norm, "untrained": dissect(untrained).final_norm}
     layers = _layers(states, contexts, out / "sites", queries, seed)
     documents = contexts.documents_C
@@ -129,7 +130,7 @@ def _measure(
             "n_params": sum(p.numel() for p in model.model.parameters()),
             "d_model": last.dim,
             "n_layers": len(anatomy.blocks),
-            "vocab_size": anatomy.head.weight.shape[0],
+            "vocab_size": vocabulary,
             "weights": model.weights,
         },
         corpus={
@@ -143,7 +144,7 @@ def _measure(
             "mean": _by_document(loss_CT, documents),
             "untrained": _by_document(states["untrained"].loss_CT, documents),
             "shuffled": _by_document(shuffled.loss_CT, contexts.first(SHUFFLED_TOKENS).documents_C),
-            "uniform": uniform(anatomy.head.weight.shape[0]),
+            "uniform": uniform(vocabulary),
         },
         layers=layers,
         descent=path,
@@ -185,18 +186,18 @@ def _layer(site: str, depth: int, clouds: dict[str, Cloud]) -> Layer:
     return Layer(
         site=site,
         depth=depth,
-        radius=Compared(
-            **{who: radius_of.radius(found) for who, found in clouds.items()},
-            predicted=radius_of.predicted(clouds["trained"].dim),
+        radius=Compared.model_validate(
+            {who: radius_of.radius(found) for who, found in clouds.items()}
+            | {"predicted": radius_of.predicted(clouds["trained"].dim)}
         ),
-        energy=Compared(**wells, reason=reason),
-        duplicates=Compared(**{who: radius_of.duplicates(found) for who, found in clouds.items()}),
+        energy=Compared.model_validate(wells | {"reason": reason}),
+        duplicates=Compared.model_validate({who: radius_of.duplicates(found) for who, found in clouds.items()}),
         spread=clouds["trained"].spread,
     )
 
 
 def _descent(states: dict[str, Activations], norms: dict[str, Any], documents_C: np.ndarray) -> dict[str, Any] | None:
-    """Follow the energy along depth, trained and untrained; None with one document, or states that cannot be told apart."""
+    """Follow the energy along depth, trained and untrained; None where there is one document only."""
     if len(set(documents_C.tolist())) < 2:
         return None
 
@@ -227,7 +228,7 @@ def _by_document(loss_CT: np.ndarray, documents_C: np.ndarray) -> Measured:
 def _energy_and_loss(last: Cloud, loss_CT: np.ndarray) -> Measured | None:
     """Does a state in a deeper well predict its next token better? Rank correlation at the final norm."""
     try:
-        energies = last.energies.energy.double().numpy()
+        energies = last.energy_Q.numpy()
     except ShapeError:
         return None
     rows = last.queries_Q.numpy()
@@ -235,12 +236,12 @@ def _energy_and_loss(last: Cloud, loss_CT: np.ndarray) -> Measured | None:
 
 
 def _passage(model: Pretrained, contexts: Contexts, last: Cloud, loss_CT: np.ndarray) -> dict[str, Any]:
-    """Return the context of median loss as text: pieces, the loss of each, and the energy of the state that wrote it."""
+    """Return the context of median loss as text: pieces, the loss of each, the energy of the state before it."""
     row = int(np.argsort(loss_CT.mean(1))[len(loss_CT) // 2])
     length = loss_CT.shape[1]
     here = Cloud(last.patterns_MD, last.documents_M, torch.arange(row * length, (row + 1) * length))
     try:
-        wells = (here.energies.energy / last.spread).tolist()
+        wells = (here.energy_Q / last.spread).tolist()
     except ShapeError:
         wells = None
     tokens = contexts.tokens_CT1[row].tolist()

@@ -182,7 +182,7 @@ def _converted(path: Path) -> Path:
         with _calm():
             model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(**where)
-            config = model.config
+            config: Any = model.config
             if hasattr(config, "quantization_config"):
                 del config.quantization_config
             plain = AutoModelForCausalLM.from_config(config)
