@@ -1,0 +1,86 @@
+"""What does this folder hold? Reads the result files of any memscape folder, whole study or a single part of one.
+
+Every file is optional. One that cannot be read as JSON is named on the page instead of stopping it.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memscape.errors import FolderError
+from memscape.pages.citation import Cited, Records
+
+PATTERNS = ("*.json", "runs/*/result.json", "probe/*/profile.json")
+"""Where results lie in a folder; `verdict.json` is what a report itself writes."""
+RUNS = "runs/*/result.json"
+OWN = "verdict.json"
+
+
+@dataclass(frozen=True)
+class Story:
+    """A folder's results as the page tells them."""
+
+    records: Records
+    profiles: tuple[str, ...]
+    """Paths of the probe profiles, in the order of their names."""
+    runs: tuple[str, ...]
+    """Paths of the finished runs, in the order of their names."""
+    damaged: tuple[str, ...]
+    """Files that were there but could not be read."""
+
+    def has(self, file: str) -> bool:
+        return file in self.records.files
+
+    def law(self, name: str) -> str | None:
+        """Return the source of a fitted law, or None where it was not fitted."""
+        source = f"fit.json#/laws/{name}"
+        return source if self.records.has(source) else None
+
+    def capacity(self) -> str | None:
+        """Return the source of the fitted bits per parameter, by its unit."""
+        law = self.law("capacity")
+        params = self.records.first(f"{law}/params") if law else None
+        for name, value in (params or {}).items():
+            if isinstance(value, dict) and str(value.get("unit", "")).startswith("bits/param"):
+                return f"{law}/params/{name}"
+        return None
+
+    def run_values(self, name: str) -> list:
+        """Return one value of every finished run, in the order of `runs`."""
+        return self.records.values(f"{RUNS}#/{name}")
+
+    def model(self, profile: str) -> Cited | None:
+        return self.records.text(f"{profile}#/model/name")
+
+    def corpus(self) -> Cited | None:
+        """Return the name of the text the folder is about."""
+        places = [f"{p}#/corpus/name" for p in self.profiles] + [f"{p}#/corpus" for p in self.runs[:1]]
+        return next((text for place in places if (text := self.records.text(place))), None)
+
+
+def gather(folder: Path) -> Story:
+    """Return the story of `folder`; a folder without a single result file is a `FolderError`."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FolderError(
+            f"expected a result folder, found none at {folder}; run `memscape study --out {folder}` first."
+        )
+    files: dict[str, Any] = {}
+    damaged = []
+    for path in sorted({path for pattern in PATTERNS for path in folder.glob(pattern)}):
+        name = path.relative_to(folder).as_posix()
+        if name == OWN:
+            continue
+        try:
+            files[name] = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+            damaged.append(name)
+    runs = tuple(name for name in files if name.startswith("runs/"))
+    profiles = tuple(name for name in files if name.rsplit("/", 1)[-1] == "profile.json")
+    if not any(isinstance(content, dict) for content in files.values()):
+        raise FolderError(
+            f"expected results in {folder} (fit.json, probe/*/profile.json, runs/*/result.json, ...), found none that can "
+            f"be read; run `memscape study --out {folder}` or another memscape command first."
+        )
+    return Story(Records(files), profiles, runs, tuple(damaged))

@@ -1,0 +1,143 @@
+"""What did each size make of each amount of text? The figures of a grid of runs.
+
+Train and held-out loss against data size, a line a model size, with the floor H(p)/T under them; memorised bits against
+bits of data, with the plateau of a full model. Of runs that differ only in learning rate or seed the best is drawn.
+"""
+
+from memscape.pages.citation import Sentence, join, say
+from memscape.pages.figure import Figure, columns
+from memscape.pages.gather import RUNS, Story
+
+SEEN = {"converged", "finished", "budget", None}
+"""Statuses of runs that are drawn; a diverged run stays in the table."""
+
+
+def best_cells(story: Story) -> dict[tuple[float, float], int]:
+    """Return (n_params, n_tokens) -> index of the run with the lowest held-out loss, diverged runs left out."""
+    sizes, tokens = story.run_values("n_params"), story.run_values("n_tokens")
+    losses, status = story.run_values("fresh_loss"), story.run_values("status")
+    best: dict[tuple[float, float], int] = {}
+    for i, (size, data, loss) in enumerate(zip(sizes, tokens, losses, strict=True)):
+        if None in (size, data, loss) or status[i] not in SEEN:
+            continue
+        if (size, data) not in best or loss < losses[best[size, data]]:
+            best[size, data] = i
+    return dict(sorted(best.items()))
+
+
+def losses(story: Story) -> Figure | None:
+    """Train and held-out loss against the number of unique training tokens."""
+    cells = best_cells(story)
+    if len(cells) < 2:
+        return None
+    data = columns(
+        story.records,
+        n_tokens=(f"{RUNS}#/n_tokens", "tokens"),
+        fresh_loss=(f"{RUNS}#/fresh_loss", "nats/token"),
+        fresh_sem=(f"{RUNS}#/fresh_loss_sem", "nats/token"),
+        train_loss=(f"{RUNS}#/train_loss", "nats/token"),
+        train_sem=(f"{RUNS}#/train_loss_sem", "nats/token"),
+        floor=(f"{RUNS}#/floor", "nats/token"),
+        n_params=(f"{RUNS}#/n_params", "parameters"),
+        run_id=(f"{RUNS}#/run_id", ""),
+    )
+    sizes = sorted({size for size, _ in cells})
+    traces: list[dict] = []
+    if "floor" in data:
+        lowest = {tokens: i for (_, tokens), i in cells.items() if data["floor"].values[i] is not None}
+        traces.append(
+            {"kind": "line", "x": "n_tokens", "y": "floor", "rows": [lowest[t] for t in sorted(lowest)], "look": "second",
+             "dash": "dot", "label": "floor", "tag": True}
+        )
+    for place, size in enumerate(sizes):
+        rows = [i for (n, _), i in cells.items() if n == size]
+        common = {"kind": "line", "x": "n_tokens", "rows": rows, "look": _shade(place, len(sizes)), "marks": True,
+                  "hover": {"run": "run_id"}}
+        traces.append({**common, "y": "train_loss", "error": "train_sem", "dash": "dash", "hollow": True})
+        name = say("{size}", size=story.records.number(f"{story.runs[rows[0]]}#/n_params", "count"))
+        traces.append({**common, "y": "fresh_loss", "error": "fresh_sem", "label": name, "tag": True})
+    axes = {
+        "x": {"title": "unique training tokens", "scale": "log"},
+        "y": {"title": "loss (nats per token)"},
+    }
+    return Figure("losses", "Training and held-out loss meet as the data grow", _loss_caption(story, cells), data, traces, axes, 520)
+
+
+def _loss_caption(story: Story, cells: dict[tuple[float, float], int]) -> Sentence:
+    largest = max(size for size, _ in cells)
+    rows = [i for (size, _), i in cells.items() if size == largest]
+    few, many = story.runs[rows[0]], story.runs[rows[-1]]
+    gap = "fresh_loss | {run}#/train_loss"
+    number = story.records.number
+    return join(
+        " ",
+        [
+            Sentence("Solid: text the model never saw. Dashed: its training text. Dotted: the floor that full memorisation would reach."),
+            say(
+                "At {size} parameters the gap between them goes from {first} nats per token on {few} tokens to {last} on {many}.",
+                size=number(f"{few}#/n_params", "count"),
+                first=number(f"{few}#/" + gap.format(run=few), "sig3", "difference"),
+                few=number(f"{few}#/n_tokens", "count"),
+                last=number(f"{many}#/" + gap.format(run=many), "sig3", "difference"),
+                many=number(f"{many}#/n_tokens", "count"),
+            )
+            if few != many
+            else None,
+            say("{n} runs; the best of those that differ only in learning rate or seed is drawn; bars are one standard error.",
+                n=number(f"{RUNS}#/run_id", "count", "count")),
+        ],
+    ) or Sentence("")
+
+
+def capacity(story: Story) -> Figure | None:
+    """Bits memorised against bits of training data, the diagonal, and the plateau a full model reaches."""
+    cells = best_cells(story)
+    data = columns(
+        story.records,
+        data_bits=(f"{RUNS}#/data_bits", "bits"),
+        memorised_bits=(f"{RUNS}#/memorised_bits", "bits"),
+        n_params=(f"{RUNS}#/n_params", "parameters"),
+        run_id=(f"{RUNS}#/run_id", ""),
+    )
+    if len(cells) < 2 or not {"data_bits", "memorised_bits"} <= set(data):
+        return None
+    stored = data["memorised_bits"].values
+    # On a logarithmic axis a run that memorised nothing has no place; it stays in the table.
+    cells = {cell: i for cell, i in cells.items() if stored[i] and data["data_bits"].values[i]}
+    if not cells:
+        return None
+    by_bits = sorted(cells.values(), key=lambda i: data["data_bits"].values[i])
+    traces: list[dict] = [
+        {"kind": "line", "x": "data_bits", "y": "data_bits", "rows": [by_bits[0], by_bits[-1]], "look": "second", "dash": "dot",
+         "label": "everything memorised", "tag": True}
+    ]
+    sizes = sorted({size for size, _ in cells})
+    per_param = story.capacity()
+    if per_param:
+        data |= columns(story.records, plateau=(f"{RUNS}#/n_params | {per_param}/value", "bits", "product"))
+    for place, size in enumerate(sizes):
+        rows = sorted((i for (n, _), i in cells.items() if n == size), key=lambda i: data["data_bits"].values[i])
+        look = _shade(place, len(sizes))
+        name = say("{size}", size=story.records.number(f"{story.runs[rows[0]]}#/n_params", "count"))
+        traces.append({"kind": "line", "x": "data_bits", "y": "memorised_bits", "rows": rows, "look": look, "marks": True,
+                       "label": name, "tag": True, "hover": {"run": "run_id"}})
+        if "plateau" in data:
+            traces.append({"kind": "line", "x": "data_bits", "y": "plateau", "rows": [rows[0], rows[-1]], "look": look, "dash": "dot",
+                           "thin": True})
+    bits = story.records.measured(per_param) if per_param else None
+    caption = join(
+        " ",
+        [
+            say("Each line is a model size. On the diagonal a model holds all of its training text; where a line bends to its dotted "
+                "plateau the model is full."),
+            say("The fitted plateau is {bits} bits per parameter ({note}).", bits=bits and bits.bare, note=bits and bits.note),
+            say("The most any run here holds is {most} bits.", most=story.records.number(f"{RUNS}#/memorised_bits", "count", "max")),
+        ],
+    )
+    axes = {"x": {"title": "bits of training data", "scale": "log"}, "y": {"title": "bits memorised", "scale": "log"}}
+    return Figure("capacity", "What the models hold of it", caption or Sentence(""), data, traces, axes, 480)
+
+
+def _shade(place: int, of: int) -> str:
+    """Return the colour of a size: the larger the model, the deeper."""
+    return f"size:{place / max(1, of - 1):.3f}"

@@ -1,0 +1,319 @@
+// The page's script: unpacks Plotly, draws the figures in the theme's colours, sorts tables, shades the passage.
+// Every number it writes comes from the columns embedded with a figure, and carries their source.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
+
+  // ---- theme -------------------------------------------------------------------------------------------------------
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const setTheme = (theme) => {
+    root.dataset.theme = theme;
+    all("[data-do=theme]").forEach((b) => { b.textContent = theme === "dark" ? "Light" : "Dark"; });
+  };
+  setTheme(system.matches ? "dark" : "light");
+  system.addEventListener("change", (e) => { setTheme(e.matches ? "dark" : "light"); redraw(); });
+
+  // ---- figures -----------------------------------------------------------------------------------------------------
+  const mix = (a, b, t) => {
+    const [p, q] = [a, b].map((c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16)));
+    return `rgb(${p.map((v, i) => Math.round(v + (q[i] - v) * t)).join(",")})`;
+  };
+  const look = (name = "accent") => {
+    if (name.startsWith("size:")) return mix(colour("size-a"), colour("size-b"), Number(name.slice(5)));
+    return colour({ mute: "soft" }[name] ?? name);
+  };
+  const words = (label) => (label ?? []).map((part) => (typeof part === "string" ? part : part.text)).join("");
+  const pick = (spec, name, rows) => {
+    const values = spec.columns[name]?.values ?? [];
+    return rows ? rows.map((i) => values[i]) : values;
+  };
+  const rowsOf = (flat, width) => Array.from({ length: flat.length / width }, (_, i) => flat.slice(i * width, (i + 1) * width));
+  const round = (v) => (typeof v === "number" ? Number(v.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 }) : String(v ?? "–"));
+  const clean = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  const hasWebGL = (() => {
+    try { return !!document.createElement("canvas").getContext("webgl"); } catch { return false; }
+  })();
+
+  function hoverText(spec, trace, i, fields) {
+    const lines = fields.filter(([, name]) => spec.columns[name]).map(([title, name]) => {
+      const unit = spec.columns[name].unit;
+      return `${clean(title)}: ${clean(round(spec.columns[name].values[i]))}${unit ? " " + clean(unit) : ""}`;
+    });
+    return [clean(words(trace.label)), ...lines].filter(Boolean).join("<br>");
+  }
+
+  const kinds = {
+    line(spec, t) {
+      const paint = look(t.look);
+      const rows = t.rows ?? pick(spec, t.x).map((_, i) => i);
+      const fields = [[t.y.replaceAll("_", " "), t.y], [t.x.replaceAll("_", " "), t.x], ...Object.entries(t.hover ?? {})];
+      const marks = t.marks || t.kind === "points";
+      return [{
+        type: "scatter", x: pick(spec, t.x, rows), y: pick(spec, t.y, rows), name: words(t.label),
+        mode: t.kind === "points" ? "markers" : marks ? "lines+markers" : "lines",
+        line: { color: paint, width: t.thin ? 1 : t.dash === "dash" ? 1.5 : 2.2, dash: t.dash ?? "solid" },
+        marker: { color: t.hollow ? colour("paper") : paint, size: t.kind === "points" ? 9 : 6.5, line: { color: paint, width: t.hollow ? 1.5 : 0 } },
+        error_y: t.error && spec.columns[t.error] ? { type: "data", array: pick(spec, t.error, rows), thickness: 1, width: 0, color: paint } : undefined,
+        text: rows.map((i) => hoverText(spec, t, i, fields)), hoverinfo: "text",
+        ...ends(spec, t, rows, paint, "y", t.low, t.high), ...ends(spec, t, rows, paint, "x", t.left, t.right),
+      }];
+    },
+    points: (spec, t) => kinds.line(spec, t),
+    band(spec, t) {
+      const edge = (name, fill) => ({ type: "scatter", mode: "lines", x: pick(spec, t.x, t.rows), y: pick(spec, name, t.rows), line: { width: 0 }, hoverinfo: "skip",
+        fill, fillcolor: fade(look(t.look), 0.18) });
+      return [edge(t.low, undefined), edge(t.high, "tonexty")];
+    },
+    bars(spec, t) {
+      const rows = t.rows ?? pick(spec, t.x).map((_, i) => i);
+      const paint = look(t.look);
+      const fields = [[t.x.replaceAll("_", " "), t.x], ...Object.entries(t.hover ?? {})];
+      return [{
+        type: "scatter", mode: "markers", x: pick(spec, t.x, rows), y: pick(spec, t.y, rows), marker: { color: paint, size: 11 },
+        text: rows.map((i) => hoverText(spec, t, i, fields)), hoverinfo: "text", ...ends(spec, t, rows, paint, "x", t.low, t.high),
+      }];
+    },
+    heat(spec, t) {
+      const show = (names, r, i) => round(spec.columns[names[r]].values[i]);
+      const x = pick(spec, t.x);
+      const site = t.hover.site && spec.columns[t.hover.site];
+      return [{
+        type: "heatmap", x, y: t.y, z: t.z.map((name) => pick(spec, name)), zmin: -1, zmax: 1, xgap: 1, ygap: 2,
+        colorscale: [[0, colour("low")], [0.5, colour("middle")], [1, colour("high")]], hoverinfo: "text",
+        text: t.z.map((_, r) => x.map((depth, i) => `${clean(site ? site.values[i] : depth)}<br>${clean(t.y[r])}<br>trained ${show(t.hover.trained, r, i)}, null ${show(t.hover.null, r, i)}`)),
+        colorbar: { thickness: 8, len: 0.9, outlinewidth: 0, tickvals: [-1, 0, 1], ticktext: ["lower", "equal", "higher"] },
+      }];
+    },
+    surface(spec, t) {
+      const [x, y] = [pick(spec, t.x), pick(spec, t.y)];
+      const scale = [[0, colour("deep")], [0.5, mix(colour("deep"), colour("shallow"), 0.62)], [1, colour("shallow")]];
+      const z = rowsOf(pick(spec, t.z), x.length);
+      const bar = { thickness: 8, len: 0.7, outlinewidth: 0, title: { text: words(spec.axes.z.title), side: "right" } };
+      if (!hasWebGL) return [{ type: "contour", x, y, z, colorscale: scale, ncontours: 24, line: { width: 0.5, color: colour("paper") }, colorbar: bar }];
+      return [{ type: "surface", x, y, z, colorscale: scale, colorbar: bar, showscale: innerWidth > 600,
+        contours: { z: { show: true, usecolormap: false, color: fade(colour("paper"), 0.55), width: 1 } },
+        lighting: { ambient: 0.75, diffuse: 0.5, specular: 0.08, roughness: 0.9 } }];
+    },
+    peaks(spec, t, _, ground) {
+      const [x, y] = [pick(spec, t.x), pick(spec, t.y)];
+      const text = x.map((_v, i) => Object.entries(t.hover ?? {}).map(([, name]) => clean(pick(spec, name)[i])).join(" ") || "stored pattern");
+      const marker = { color: look(t.look), size: hasWebGL ? 5 : 10, line: { color: colour("paper"), width: 1 } };
+      const common = { x, y, mode: "markers", marker, text, hoverinfo: "text" };
+      if (!hasWebGL) return [{ type: "scatter", ...common }];
+      return [{ type: "scatter3d", ...common, z: x.map((v, i) => height(spec, ground, v, y[i])) }];
+    },
+  };
+  function ends(spec, t, rows, paint, axis, from, to) {
+    if (!from || !spec.columns[from]) return {};
+    const [v, low, high] = [t[axis], from, to].map((name) => pick(spec, name, rows));
+    const bar = { type: "data", symmetric: false, thickness: 1.5, width: 0, color: paint,
+      array: v.map((m, i) => (high[i] ?? m) - m), arrayminus: v.map((m, i) => m - (low[i] ?? m)) };
+    return { [`error_${axis}`]: bar };
+  }
+  function height(spec, ground, x, y) {
+    const at = (name, v) => pick(spec, name).reduce((best, w, i, list) => (Math.abs(w - v) < Math.abs(list[best] - v) ? i : best), 0);
+    const width = pick(spec, ground.x).length;
+    return pick(spec, ground.z)[at(ground.y, y) * width + at(ground.x, x)];
+  }
+  const fade = (paint, alpha) => (paint.startsWith("rgb(") ? paint.replace("rgb(", "rgba(").replace(")", `,${alpha})`)
+    : paint + Math.round(alpha * 255).toString(16).padStart(2, "0"));
+
+  function layout(spec, width) {
+    const narrow = width < 560;
+    const font = { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: colour("soft") };
+    const axis = ({ title, scale } = {}) => ({
+      title: { text: words(title), standoff: 12 }, type: scale ?? "linear", gridcolor: colour("rule"), zeroline: false, linecolor: colour("faint"), ticks: "outside",
+      ticklen: 4, tickcolor: colour("faint"), automargin: true, exponentformat: "SI", ...(scale === "log" ? { dtick: narrow ? undefined : "D2", minor: {}, nticks: 6 } : {}),
+    });
+    const category = spec.axes.y?.scale === "category";
+    const base = { font, paper_bgcolor: colour("paper"), plot_bgcolor: colour("paper"), showlegend: false, hovermode: "closest", dragmode: false,
+      height: narrow ? Math.min(spec.height, 400) : spec.height, margin: { l: 10, r: spec.tagged ? (narrow ? 74 : 130) : 20, t: 16, b: 10 },
+      hoverlabel: { bgcolor: colour("lift"), bordercolor: colour("rule"), font: { ...font, color: colour("ink") }, align: "left" } };
+    if (spec.axes.z && hasWebGL) {
+      const wall = (title) => ({ title: { text: words(title) }, gridcolor: colour("rule"), zeroline: false, showbackground: false, nticks: 5 });
+      return { ...base, dragmode: "orbit", margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { xaxis: wall(spec.axes.x.title), yaxis: wall(spec.axes.y.title),
+        zaxis: wall(spec.axes.z.title), aspectratio: { x: 1.2, y: 1.2, z: 0.62 }, camera: { eye: { x: 1.25, y: -1.25, z: 0.8 } } } };
+    }
+    const made = { ...base, xaxis: axis(spec.axes.x), yaxis: axis(spec.axes.y) };
+    if (category) Object.assign(made.yaxis, { ticks: "", gridcolor: "rgba(0,0,0,0)", autorange: "reversed", showline: false });
+    if (category) made.xaxis.gridcolor = spec.traces[0].kind === "heat" ? "rgba(0,0,0,0)" : colour("rule");
+    return made;
+  }
+
+  const specs = new Map();
+  async function draw(figure) {
+    const plot = figure.querySelector(".plot");
+    const spec = specs.get(figure) ?? JSON.parse(figure.querySelector("script").textContent);
+    specs.set(figure, spec);
+    spec.tagged = spec.traces.some((t) => t.tag);
+    const ground = spec.traces.find((t) => t.kind === "surface");
+    const traces = spec.traces.flatMap((t) => kinds[t.kind](spec, t, null, ground));
+    const plan = layout(spec, plot.clientWidth);
+    plan.annotations = [];
+    await Plotly.react(plot, traces, plan, { displayModeBar: false, responsive: true, scrollZoom: false });
+    if (spec.tagged) await tag(plot, spec);
+    figure.dataset.drawn = hasWebGL || !ground ? "plot" : "contour";
+  }
+  // Names at the right end of their lines instead of a legend; where two would touch, they are moved apart.
+  async function tag(plot, spec) {
+    const { xaxis, yaxis } = plot._fullLayout;
+    const gap = 16;
+    const tags = spec.traces.filter((t) => t.tag).map((t) => {
+      const [xs, ys] = [pick(spec, t.x, t.rows), pick(spec, t.y, t.rows)];
+      const last = ys.findLastIndex((v) => v !== null && v !== undefined);
+      return { t, x: xs[last], y: ys[last], place: last < 0 ? null : yaxis.d2p(ys[last]), right: last < 0 ? null : xaxis.d2p(xs[last]) };
+    }).filter((one) => Number.isFinite(one.place)).sort((a, b) => a.place - b.place);
+    const wanted = tags.map((one) => one.place);
+    for (let i = 1; i < tags.length; i += 1) tags[i].place = Math.max(tags[i].place, tags[i - 1].place + gap);
+    const drift = tags.reduce((sum, one, i) => sum + one.place - wanted[i], 0) / (tags.length || 1);
+    const over = Math.max(0, ...tags.map((one) => one.place - drift - yaxis._length - 4));
+    await Plotly.relayout(plot, { annotations: tags.map(({ t, place }, i) => ({
+      xref: "paper", x: 1, xanchor: "left", xshift: 8, yref: "paper", y: 1, yanchor: "middle", yshift: -(place - drift - over), align: "left",
+      showarrow: false, text: clean(words(t.label)), font: { color: look(t.look), size: plot.clientWidth < 560 ? 10.5 : 12.5 },
+    })) });
+  }
+  let drawing = Promise.resolve();
+  function redraw() {
+    drawing = drawing.then(async () => { for (const figure of all("figure[data-kind=plot]")) await draw(figure); });
+    return drawing;
+  }
+
+  async function unpack() {
+    const packed = document.getElementById("plotly");
+    const bytes = Uint8Array.from(atob(packed.textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    packed.remove();
+  }
+
+  // ---- downloads ---------------------------------------------------------------------------------------------------
+  function csv(spec) {
+    const names = Object.keys(spec.columns);
+    const cell = (v) => { const s = String(v ?? ""); return /[",\n]/.test(s) ? `"${s.replaceAll('"', '""')}"` : s; };
+    const head = names.map((n) => (spec.columns[n].unit ? `${n} (${spec.columns[n].unit})` : n));
+    const length = Math.max(...names.map((n) => spec.columns[n].values.length));
+    const lines = Array.from({ length }, (_, i) => names.map((n) => cell(spec.columns[n].values[i])).join(","));
+    return [head.map(cell).join(","), ...lines].join("\n") + "\n";
+  }
+  function save(name, text) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  // ---- the passage -------------------------------------------------------------------------------------------------
+  function passage(figure) {
+    const spec = JSON.parse(figure.querySelector("script").textContent);
+    specs.set(figure, spec);
+    const text = figure.querySelector(".passage");
+    const readout = figure.querySelector(".readout");
+    const tokens = spec.columns.tokens.values.map((token) => {
+      const mark = document.createElement("i");
+      mark.textContent = token;
+      return mark;
+    });
+    const holder = text.querySelector("data") ?? text;
+    holder.replaceChildren(...tokens);
+    function shade() {
+      const values = spec.columns[figure.querySelector("input:checked").value].values;
+      const known = values.filter((v) => v !== null).sort((a, b) => a - b);
+      const [low, high] = [known[Math.floor(known.length * 0.02)], known[Math.ceil(known.length * 0.98) - 1]];
+      tokens.forEach((mark, i) => {
+        const depth = values[i] === null ? 0 : 1 - Math.min(1, Math.max(0, (values[i] - low) / (high - low || 1)));
+        mark.style.background = `color-mix(in srgb, var(--accent) ${Math.round(depth * 52)}%, transparent)`;
+      });
+    }
+    let at = 0;
+    function show(i) {
+      tokens[at].removeAttribute("aria-current");
+      at = Math.min(tokens.length - 1, Math.max(0, i));
+      tokens[at].setAttribute("aria-current", "true");
+      const parts = Object.entries(spec.columns).filter(([, c]) => c.values[at] !== null).map(([name, column]) => {
+        const data = document.createElement("data");
+        data.dataset.src = column.src.replace(/\*$/, at);
+        data.dataset.fmt = name === "tokens" ? "text" : "sig4";
+        data.textContent = name === "tokens" ? column.values[at] : Number(column.values[at].toPrecision(4)).toString().replace("-", "−");
+        return name === "tokens" ? ["“", data, "”"] : [` · ${name} `, data, column.unit ? ` ${column.unit}` : ""];
+      });
+      readout.replaceChildren(...parts.flat());
+    }
+    tokens.forEach((mark, i) => mark.addEventListener("pointerenter", () => show(i)));
+    text.addEventListener("click", (e) => { const i = tokens.indexOf(e.target); if (i >= 0) show(i); });
+    text.addEventListener("keydown", (e) => {
+      const move = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+      if (move) { e.preventDefault(); show(at + move); }
+    });
+    all("input", figure).forEach((input) => input.addEventListener("change", shade));
+    shade();
+  }
+
+  // ---- tables, claims, sources, sections ---------------------------------------------------------------------------
+  function sort(button) {
+    const head = button.closest("th");
+    const place = [...head.parentNode.children].indexOf(head);
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    all("th", head.parentNode).forEach((th) => th.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const key = (row) => {
+      const data = row.children[place].querySelector("data");
+      return data?.hasAttribute("value") ? Number(data.value) : row.children[place].textContent.trim();
+    };
+    const body = head.closest("table").tBodies[0];
+    const rows = [...body.rows].sort((a, b) => {
+      const [x, y] = [key(a), key(b)];
+      const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true });
+      return up ? order : -order;
+    });
+    body.append(...rows);
+  }
+  const actions = {
+    theme: () => { setTheme(root.dataset.theme === "dark" ? "light" : "dark"); redraw(); },
+    sources: (button) => {
+      const on = root.classList.toggle("show-sources");
+      button.setAttribute("aria-pressed", on);
+      all("data[data-src]").forEach((el) => { if (on) el.title = el.dataset.src; else el.removeAttribute("title"); });
+    },
+    sort,
+    csv: (button) => { const f = button.closest("figure"); save(`${f.id}.csv`, csv(specs.get(f))); },
+    svg: (button) => picture(button, "svg"),
+    png: (button) => picture(button, "png"),
+  };
+  const picture = (button, format) => {
+    const f = button.closest("figure");
+    Plotly.downloadImage(f.querySelector(".plot"), { format, filename: f.id, scale: format === "png" ? 2 : 1 });
+  };
+  document.addEventListener("click", (e) => {
+    const button = e.target.closest?.("[data-do]");
+    if (button) actions[button.dataset.do](button);
+  });
+  // A landscape with the keyboard on it turns with the arrow keys.
+  document.addEventListener("keydown", (e) => {
+    const plot = e.target.closest?.(".plot[data-turn]");
+    const move = { ArrowLeft: -0.15, ArrowRight: 0.15 }[e.key];
+    if (!plot || !move || !plot._fullLayout?.scene) return;
+    e.preventDefault();
+    const { x, y, z } = plot._fullLayout.scene.camera.eye;
+    Plotly.relayout(plot, { "scene.camera.eye": { x: x * Math.cos(move) - y * Math.sin(move), y: x * Math.sin(move) + y * Math.cos(move), z } });
+  });
+  const links = new Map(all("nav.sections a").map((a) => [a.hash.slice(1), a]));
+  const watch = new IntersectionObserver((entries) => entries.forEach((entry) => {
+    if (!entry.isIntersecting) return;
+    links.forEach((a) => a.removeAttribute("aria-current"));
+    links.get(entry.target.id)?.setAttribute("aria-current", "true");
+  }), { rootMargin: "-20% 0px -70% 0px" });
+  all("section[id], header[id]").forEach((section) => watch.observe(section));
+
+  all("figure[data-kind=passage]").forEach(passage);
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (Math.abs(innerWidth - width) > 40) { width = innerWidth; clearTimeout(redraw.later); redraw.later = setTimeout(redraw, 200); }
+  });
+  if (document.getElementById("plotly")) unpack().then(redraw).then(() => { root.dataset.ready = "yes"; });
+  else root.dataset.ready = "yes";
+})();

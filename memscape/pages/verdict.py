@@ -1,0 +1,217 @@
+"""What is the answer? Three to five cards in plain words, with numbers and intervals, from whatever a folder holds.
+
+The first line is what a reader takes home. It says "extrapolated x k" when the advice lies outside the grid of runs, and a
+card says "cannot tell" where the exponent cannot be told.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from memscape.pages.citation import Cited, Measure, Sentence, join, say
+from memscape.pages.gather import RUNS, Story
+
+MOST_CARDS = 5
+
+
+@dataclass(frozen=True)
+class Card:
+    """One answer: a short title, the number (or words) that carry it, a sentence or two."""
+
+    title: Sentence
+    big: Cited | Sentence
+    unit: str
+    text: Sentence
+    unsure: bool = False
+    """Whether the big words say that the data do not decide."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first screen of a report; prints as plain text."""
+
+    headline: Sentence
+    warning: Sentence | None
+    """Stands before the headline: how far outside the measured grid the advice lies."""
+    cards: tuple[Card, ...]
+
+    def __str__(self) -> str:
+        first = f"{self.warning}: {self.headline}" if self.warning else str(self.headline)
+        blocks = [f"{card.title}: {card.big} {card.unit}".rstrip() + f"\n  {card.text}" for card in self.cards]
+        return "\n".join([first, *blocks])
+
+    def plain(self) -> dict[str, Any]:
+        """Return the JSON of `verdict.json`: every sentence, and each of its numbers with its source."""
+        cited = lambda *parts: [c.plain() | {"value": c.value} for part in parts for c in _cited(part)]  # noqa: E731
+        return {
+            "headline": str(self).splitlines()[0],
+            "numbers": cited(self.warning, self.headline),
+            "cards": [
+                {"title": str(c.title), "big": f"{c.big} {c.unit}".rstrip(), "text": str(c.text), "unsure": c.unsure,
+                 "numbers": cited(c.big, c.text)}
+                for c in self.cards
+            ],
+        }
+
+
+def verdict(story: Story) -> Verdict:
+    """Return the verdict on a folder; what is missing from it is left out."""
+    builders = [_size, _exponent, _capacity, _probe, _memorised, _claims]
+    cards = [card for build in builders if (card := build(story))]
+    return Verdict(_headline(story), _warning(story), tuple(cards[:MOST_CARDS]))
+
+
+def _headline(story: Story) -> Sentence:
+    number, model = story.records.number, story.profiles[0] if story.profiles else ""
+    candidates = [
+        say(
+            "on {tokens} tokens, train {size} parameters for {epochs} epochs.",
+            tokens=number("advice.json#/tokens", "count"),
+            size=number("advice.json#/recommended/n_params/value", "count"),
+            epochs=number("advice.json#/recommended/epochs/value", "sig2"),
+        ),
+        say("{sentence}", sentence=story.records.text("fit.json#/sentence")),
+        say(
+            "{model} reads this text at {loss} nats per token; the same words shuffled cost it {shuffled}.",
+            model=story.model(model),
+            loss=number(f"{model}#/loss/mean/value"),
+            shuffled=number(f"{model}#/loss/shuffled/value"),
+        ),
+        say("{model}, layer by layer.", model=story.model(model)),
+        say("{holds} of {n} claims hold as they are stated.",
+            holds=number("audit.json#/claims/*/status", "count", "where=holds") if story.has("audit.json") else None,
+            n=number("audit.json#/claims/*/id", "count", "count") if story.has("audit.json") else None),
+        say("{n} runs, from {small} to {large} parameters.",
+            n=number(f"{RUNS}#/run_id", "count", "count") if story.runs else None,
+            small=number(f"{RUNS}#/n_params", "count", "min"), large=number(f"{RUNS}#/n_params", "count", "max")),
+        Sentence("The results of a memscape folder."),
+    ]
+    chosen = next(candidate for candidate in candidates if candidate)
+    if _warning(story) is None and chosen.words[:1].islower():
+        chosen = Sentence(chosen.words[0].upper() + chosen.words[1:], chosen.values)
+    return chosen
+
+
+def _warning(story: Story) -> Sentence | None:
+    factor = story.records.number("advice.json#/extrapolation/factor", "sig2")
+    return say("extrapolated x {factor}", factor=factor) if factor and factor.value > 1.05 else None
+
+
+def _bare(measure: Measure | None) -> Sentence | None:
+    return measure.bare if measure else None
+
+
+def _size(story: Story) -> Card | None:
+    records, base = story.records, "advice.json#/recommended"
+    size = records.measured(f"{base}/n_params", "count")
+    if size is None:
+        return None
+    text = join(
+        " ",
+        [
+            say("Between {low} and {high}.", low=size.low, high=size.high),
+            say("We would train it for {epochs} epochs.", epochs=_bare(records.measured(f"{base}/epochs", "sig2"))),
+            say("Expect a held-out loss of {loss} nats per token.", loss=_bare(records.measured(f"{base}/fresh_loss"))),
+            say("It would memorise {share} of the text.", share=_bare(records.measured(f"{base}/memorised_share", "percent"))),
+            say("All of it takes {all} parameters.", all=_bare(records.measured("advice.json#/memorise/n_params", "count"))),
+        ],
+    )
+    return Card(Sentence("The size for this text"), size.value, "parameters", text or Sentence(""))
+
+
+def _exponent(story: Story) -> Card | None:
+    law = story.law("frontier")
+    if law is None:
+        return None
+    records = story.records
+    gamma = records.measured(f"{law}/params/gamma")
+    references = records.first(f"{law}/curve/references") or []
+    inside = [i for i, reference in enumerate(references) if reference.get("inside")]
+    good = records.first(f"{law}/outcome/name") in (None, "converged")
+    title = Sentence("How size must grow with the data")
+    told = records.text(f"{law}/verdict") or records.text(f"{law}/outcome/sentence")
+    between = join(" from ", [records.number(f"{law}/curve/references/{i}/slope") for i in (inside[0], inside[-1])]) if len(inside) > 1 else None
+    if gamma is None or gamma.low is None or not good or between:
+        text = join(" ", [
+            say("The exponent of size against data comes out at {gamma}; these runs cannot tell {between}.", gamma=_bare(gamma), between=between),
+            say("{told}", told=told) if not between else None,
+        ])
+        return Card(title, Sentence("cannot tell"), "", text or Sentence("The runs do not pin the exponent down."), unsure=True)
+    text = join(" ", [
+        say("The size that holds the data grows as the data to the power {gamma}.", gamma=gamma.bare),
+        say("{told}", told=told),
+    ])
+    return Card(title, gamma.value, "exponent", text or Sentence(""))
+
+
+def _capacity(story: Story) -> Card | None:
+    source = story.capacity()
+    bits = story.records.measured(source) if source else None
+    if bits is None:
+        return None
+    text = join(" ", [
+        say("What a parameter of these models can hold at most{span}.", span=say(", within {low} to {high}", low=bits.low, high=bits.high) or ""),
+        say("The whole text is {data} bits and asks for {size} parameters.",
+            data=story.records.number("advice.json#/memorise/bits/value", "count"),
+            size=story.records.number("advice.json#/memorise/n_params/value", "count")),
+    ])
+    return Card(Sentence("What a parameter holds"), bits.value, "bits per parameter", text or Sentence(""))
+
+
+def _probe(story: Story) -> Card | None:
+    if not story.profiles:
+        return None
+    profile, records = story.profiles[0], story.records
+    loss = records.measured(f"{profile}#/loss/mean")
+    model = story.model(profile)
+    if loss is None or model is None:
+        return None
+    last = len(records.first(f"{profile}#/layers") or []) - 1
+    cell = f"{profile}#/layers/{last}/radius"
+    text = join(" ", [
+        say("A blind guess costs {uniform}, the same words shuffled {shuffled}.", uniform=records.measured(f"{profile}#/loss/uniform"),
+            shuffled=_bare(records.measured(f"{profile}#/loss/shuffled"))),
+        say("In its last layer memories lie {radius} from the middle between neighbours; untrained weights give {untrained}, theory {predicted}.",
+            radius=records.number(f"{cell}/trained/value"), untrained=records.number(f"{cell}/untrained/value"),
+            predicted=records.number(f"{cell}/predicted")),
+    ])
+    return Card(say("How well {model} knows it", model=model) or Sentence(""), loss.value, "nats per token", text or Sentence(""))
+
+
+def _memorised(story: Story) -> Card | None:
+    shares = story.run_values("memorised_share")
+    known = [i for i, share in enumerate(shares) if share is not None]
+    if not known:
+        return None
+    run = story.runs[max(known, key=lambda i: shares[i])]
+    number = story.records.number
+    text = join(" ", [
+        say("The most any of {n} runs memorised: {size} parameters on {tokens} tokens.", n=number(f"{RUNS}#/run_id", "count", "count"),
+            size=number(f"{run}#/n_params", "count"), tokens=number(f"{run}#/n_tokens", "count")),
+        say("Its training loss is {train} nats per token over a floor of {floor}; on text it never saw, {fresh}.",
+            train=number(f"{run}#/train_loss"), floor=number(f"{run}#/floor"), fresh=number(f"{run}#/fresh_loss")),
+    ])
+    big = number(f"{run}#/memorised_share", "percent")
+    return Card(Sentence("Learnt by heart"), big, "of the training text", text or Sentence("")) if big else None
+
+
+def _claims(story: Story) -> Card | None:
+    if not story.has("audit.json"):
+        return None
+    status = "audit.json#/claims/*/status"
+    number = story.records.number
+    n = number("audit.json#/claims/*/id", "count", "count")
+    holds = number(status, "count", "where=holds")
+    text = say(
+        "{corrected} more hold with a correction, {refuted} are refuted by a counterexample, {implied} do not follow; {open} wait for an experiment.",
+        corrected=number(status, "count", "starts=holds with"),
+        refuted=number(status, "count", "starts=refuted"),
+        implied=number(status, "count", "starts=not implied"),
+        open=number(status, "count", "starts=empirical: untested"),
+    )
+    if not (n and holds and text):
+        return None
+    return Card(Sentence("Does the paper hold"), say("{holds} of {n}", holds=holds, n=n) or holds, "claims, as stated", text)
+
+
+def _cited(part: Any) -> list[Cited]:
+    return [part] if isinstance(part, Cited) else part.cited() if part else []
