@@ -45,7 +45,7 @@ def share(memorised: float, data: float) -> float:
 
 
 def bits_per_parameter(memorised: float, n_params: float) -> float:
-    """Return bits per parameter; published plateaus: 3.5-3.8 on random tokens (2505.24832), 2 for facts (2404.05405)."""
+    """Return bits per parameter; published plateaus: 3.5-3.8 on random text (2505.24832), 2 for facts (2404.05405)."""
     return memorised / n_params
 
 

@@ -103,16 +103,6 @@ def crop_floor(documents: Sequences, length: int, first_predicted: bool = True) 
     return nats / (length - (not first_predicted))
 
 
-def notice(floor: float, tokenizer: str) -> str:
-    """Return the sentence to print wherever ln Z + 1/Z is shown beside a loss."""
-    return (
-        "ln Z + 1/Z ≥ 1 is a property of a formula in Niu et al. (arXiv 2405.08707, Prop. 4) that combines two "
-        "different definitions of the layer energy. It is reported for comparison only. The valid floor for the "
-        f"training loss on this dataset is {floor:.4f} nats/token (empirical entropy, tokenizer {tokenizer}). "
-        "The floor for held-out loss is the entropy of the source, which is unknown."
-    )
-
-
 def _rows(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
     """Token ids as one array (n_sequences, longest), padded with -1, and the lengths."""
     if isinstance(sequences, np.ndarray) and sequences.ndim == 2:
