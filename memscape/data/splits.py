@@ -145,8 +145,8 @@ def split_corpus(
     if n_tokens is not None and split.train.n_tokens < n_tokens:
         needed = corpus.n_bytes * n_tokens / max(1, split.train.n_tokens)
         raise CorpusError(
-            f"{corpus.name} is too short: expected {n_tokens:,} training tokens, got {split.train.n_tokens:,} beside the "
-            f"held-out sets; about {needed:,.0f} bytes are needed, it has {corpus.n_bytes:,}; "
+            f"{corpus.name} is too short: expected {n_tokens:,} training tokens, got {split.train.n_tokens:,} beside "
+            f"the held-out sets; about {needed:,.0f} bytes are needed, it has {corpus.n_bytes:,}; "
             "use a longer corpus or a smaller plan."
         )
     if folder is not None:
