@@ -1,0 +1,228 @@
+"""How well is a fitted quantity known? Profile-likelihood and bootstrap intervals of one law on one table.
+
+A `Problem` is a law at its optimum on a table's cells. The unit is the cell (one size, one data size, the mean of its
+seeds), because cells share what the law gets wrong; a shift common to all runs of a seed is estimated from the seeds and
+added. The Huber width defaults to 1.345 robust standard deviations (95 % efficient on Gaussian noise), at least the 1e-3
+of Hoffmann et al.; pass `delta=1e-3` for theirs.
+
+Intervals walk the profile: θ minimises the objective F at each fixed value g of the quantity, and the ends are where
+2 (F - F_min) m / s² = t², m the share of points inside ±δ and s² = Σψ²/(n - P): the t interval of a linear model, bent
+by the law's curvature (Bates & Watts 1988, ch. 6; scaled for M-estimates as in Huber & Ronchetti 2009, ch. 7).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import t as student
+
+from memscape.laws.law import Law
+from memscape.laws.solver import Tie, huber, objective, solve
+from memscape.laws.table import Cells
+
+Quantity = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Maps θ (S, P) and the index of each one's quantity (S,) to values (S,) and gradients (S, P)."""
+
+KEPT_STARTS = 128
+"""Starts that are descended from, out of all that are evaluated."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A law at its optimum."""
+
+    law: Law
+    x: np.ndarray
+    """Log inputs (K, n)."""
+    y: np.ndarray
+    """Mean over seeds of the log measurement (n,)."""
+    delta: float
+    theta: np.ndarray
+    """The optimum (P,)."""
+    objective: float
+    finished: bool
+    cells: Cells
+    seed_variance: float = 0.0
+    """Variance of the mean over seeds of the shift that all runs of a seed share."""
+    seed_freedom: int = 0
+
+    @property
+    def residual(self) -> np.ndarray:
+        """ln(measured / fitted) (n,)."""
+        return self.y - self.law.value(self.theta[None], self.x)[0][0]
+
+    @property
+    def jacobian(self) -> np.ndarray:
+        """Gradient of the log prediction (n, P)."""
+        return self.law.value(self.theta[None], self.x)[1][0].T
+
+    @property
+    def freedom(self) -> int:
+        """Points minus parameters."""
+        return max(1, len(self.y) - len(self.theta))
+
+    @property
+    def scale(self) -> float:
+        """Variance that makes (J'J)^-1 the covariance of θ: Σψ²/(n-P)/m² with Huber's small-sample factor."""
+        return self._spread() / self._inside() * self._factor()
+
+    @property
+    def condition(self) -> float:
+        """Condition number of J'J scaled to a unit diagonal."""
+        normal = self.jacobian.T @ self.jacobian
+        size = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+        return float(np.linalg.cond(normal / size[:, None] / size))
+
+    def covariance(self) -> np.ndarray:
+        """Return the covariance of θ without the seeds' common shift (P, P)."""
+        return self.scale * np.linalg.pinv(self.jacobian.T @ self.jacobian, rcond=1e-14)
+
+    def _inside(self) -> float:
+        share = float(np.mean(np.abs(self.residual) <= self.delta))
+        return max(share, 1.5 / len(self.y))
+
+    def _factor(self) -> float:
+        m = self._inside()
+        return (1 + len(self.theta) / len(self.y) * (1 - m) / m) ** 2
+
+    def _spread(self) -> float:
+        """Σψ²/(n-P)/m."""
+        psi = np.clip(self.residual, -self.delta, self.delta)
+        return float((psi**2).sum() / self.freedom / self._inside())
+
+    def margin(self, gradient: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rise of F at the ends of each quantity's interval, and g's delta-method variance, for ∇g (T, P)."""
+        pull = np.linalg.pinv(self.jacobian.T @ self.jacobian, rcond=1e-14)
+        variance = np.maximum(np.einsum("tp,pq,tq->t", gradient, pull, gradient), 1e-300)
+        own = self.scale * variance
+        shift = gradient @ (pull @ self.jacobian.sum(0))
+        common = self.seed_variance * shift**2
+        freedom = (own + common) ** 2 / (own**2 / self.freedom + common**2 / max(1, self.seed_freedom))
+        width = student.ppf(0.5 + confidence / 2, freedom)
+        return 0.5 * width**2 * self._spread() * self._factor() * (1 + common / own), variance / self._inside()
+
+
+def estimate(law: Law, cells: Cells, delta: float | None = None, starts: np.ndarray | None = None) -> Problem:
+    """Return the law at the best optimum found from all its starts."""
+    x = np.log(np.stack([cells.inputs[name] for name in law.inputs]))
+    y = np.array([np.log(values).mean() for values in cells.seeds])
+    grid = law.starts() if starts is None else starts
+    width = 0.05 if delta is None else delta
+    value = objective(law, x, y, np.clip(grid, law.lower, law.upper), width)
+    best = grid[np.argsort(np.where(np.isfinite(value), value, np.inf))[:KEPT_STARTS]]
+    found = solve(law, x, y, best, width)
+    order = np.argsort(found.objective)
+    if delta is None:
+        for _ in range(2):
+            top = found.theta[order[:8]]
+            residual = y - law.value(top[:1], x)[0][0]
+            grow = np.sqrt(len(y) / max(1, len(y) - len(law.params)))
+            width = max(1e-3, 1.345 * 1.4826 * grow * float(np.median(np.abs(residual - np.median(residual)))))
+            found = solve(law, x, y, top, width)
+            order = np.argsort(found.objective)
+    k = order[0]
+    variance, freedom = seed_shift(cells)
+    return Problem(
+        law,
+        x,
+        y,
+        float(width),
+        found.theta[k],
+        float(found.objective[k]),
+        bool(found.finished[k]),
+        cells,
+        variance,
+        freedom,
+    )
+
+
+def seed_shift(cells: Cells) -> tuple[float, int]:
+    """Return the variance of the mean of the shift shared by all runs of a seed, and its degrees of freedom.
+
+    Two-way layout of ln(measurement) over cells and seeds; (0, 0) if fewer than two seeds are in fewer than two cells.
+    """
+    names = sorted({s for cell in cells.seed_names for s in cell})
+    full = [i for i, cell in enumerate(cells.seed_names) if len(cell) == len(names) and sorted(cell) == names]
+    if len(names) < 2 or len(full) < 2:
+        return 0.0, 0
+    table = np.array([np.log(cells.seeds[i])[np.argsort(cells.seed_names[i])] for i in full])
+    table = table - table.mean(1, keepdims=True)
+    shift = table.mean(0)
+    n_cells, n_seeds = table.shape
+    error = ((table - shift) ** 2).sum() / (n_cells - 1) / (n_seeds - 1)
+    return max(0.0, float((shift**2).sum() / (n_seeds - 1) - error / n_cells)) / n_seeds, n_seeds - 1
+
+
+def profile(
+    problem: Problem, quantity: Quantity, count: int, confidence: float = 0.95, rounds: int = 12
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return value, low and high (count,) of `count` quantities; an end that the data leave open is ±inf."""
+    which = np.arange(count)
+    start = np.repeat(problem.theta[None], count, 0)
+    center, gradient = quantity(start, which)
+    rise, variance = problem.margin(gradient, confidence)
+    both = np.concatenate([which, which])
+    side = np.repeat([-1.0, 1.0], count)
+    rise, variance, center2 = rise[both], variance[both], center[both]
+    reach = side * np.sqrt(2 * rise * variance * problem._inside())
+    widest = 60 * np.abs(reach)
+    theta = np.repeat(problem.theta[None], 2 * count, 0)
+    ends = center2 + reach
+    goal = ends.copy()
+    settled = np.zeros(2 * count, bool)
+    stretch = np.ones(2 * count)
+    for _ in range(rounds):
+        live = np.flatnonzero(~settled)
+        if not len(live):
+            break
+        tie = Tie(lambda t, at, live=live: quantity(t, both[live][at]), goal[live], 30.0 / variance[live])
+        found = solve(problem.law, problem.x, problem.y, theta[live], problem.delta, tie=tie, max_steps=60)
+        theta[live] = found.theta
+        g, _ = quantity(found.theta, both[live])
+        stretch[live] = np.sqrt(np.maximum(found.objective - problem.objective, 1e-300) / rise[live])
+        step = (g - center2[live]) / np.maximum(stretch[live], 0.05)
+        step = np.where(side[live] * step > 0, step, reach[live])
+        ends[live] = center2[live] + step
+        lag = goal[live] - g
+        goal[live] = center2[live] + np.clip(step + lag / np.clip(stretch[live], 0.3, 3.0), -widest[live], widest[live])
+        settled[live] = np.abs(stretch[live] - 1) < 2e-3
+    ends = np.where(settled | (np.abs(stretch - 1) < 0.05), ends, side * np.inf)
+    return center, ends[:count], ends[count:]
+
+
+def parameters(problem: Problem) -> Quantity:
+    """Return the quantity whose i-th value is θ_i."""
+    eye = np.eye(len(problem.theta))
+    return lambda theta, at: (theta[np.arange(len(theta)), at], eye[at])
+
+
+def predictions(law: Law, x: np.ndarray) -> Quantity:
+    """Return the quantity whose i-th value is the log prediction at column i of the log inputs x (K, T)."""
+
+    def value(theta, at):
+        f, gradient = law.value(theta, x[:, at][:, None, :].transpose(0, 2, 1))
+        return f[:, 0], gradient[:, :, 0]
+
+    return value
+
+
+def resample(problem: Problem, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """Return θ refitted to `resamples` bootstrap draws of the cells (resamples, P)."""
+    n = len(problem.y)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+    start = np.repeat(problem.theta[None], resamples, 0)
+    return solve(problem.law, problem.x, problem.y, start, problem.delta, counts).theta
+
+
+def without(problem: Problem, keep: np.ndarray) -> Problem:
+    """Return the problem refitted to the cells where `keep` is true."""
+    x, y = problem.x[:, keep], problem.y[keep]
+    found = solve(problem.law, x, y, problem.theta[None], problem.delta)
+    return replace(
+        problem, x=x, y=y, theta=found.theta[0], objective=float(found.objective[0]), cells=problem.cells.take(keep)
+    )
+
+
+__all__ = [
+    "Problem", "Quantity", "estimate", "huber", "parameters", "predictions", "profile", "resample", "seed_shift", "without",
+]  # fmt: skip

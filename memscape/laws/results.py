@@ -1,0 +1,203 @@
+"""What fitting answers with: a `Fit` per law, `Fits` for a whole table, `Advice` for a corpus; each one goes to JSON and back.
+
+Every picture of the laws is one `Curve`: points with their intervals, lines with their bands, dashed references. A page
+that can draw a `Curve` can draw all of them.
+
+>>> Outcome(name="converged", sentence="20 points, 5 parameters.").good
+True
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from memscape.folder import read_json
+from memscape.theory.measure import Measured
+
+
+class Answer(BaseModel):
+    """Base of all results here: frozen, and JSON both ways."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Outcome(Answer):
+    """How a fit ended, with a sentence that says what to do about it."""
+
+    name: Literal["converged", "boundary", "ill-conditioned", "too-few-points", "unfinished"]
+    sentence: str
+
+    @property
+    def good(self) -> bool:
+        """Whether the parameters may be read at face value."""
+        return self.name == "converged"
+
+
+class Line(Answer):
+    """A drawn line: y over x, with the 95 % band where one is known."""
+
+    label: str
+    x: list[float]
+    y: list[float]
+    low: list[float | None] | None = None
+    high: list[float | None] | None = None
+    n_params: float | None = None
+    """The size this line belongs to, if it belongs to one."""
+    slope: float | None = None
+    """The exponent of a reference line."""
+    inside: bool | None = None
+    """Whether a reference lies inside the fitted interval."""
+
+
+class Point(Answer):
+    """A drawn point: the mean over the seeds of one (size, data) cell, or one size's crossing."""
+
+    x: float
+    y: float
+    x_low: float | None = None
+    x_high: float | None = None
+    y_low: float | None = None
+    y_high: float | None = None
+    n_params: float | None = None
+    residual: float | None = None
+    """ln(measured / fitted)."""
+    censored: Literal["no", "beyond the grid", "before the grid"] = "no"
+    """A censored crossing is only known to lie past x."""
+    runs: list[str] = []
+
+
+class Curve(Answer):
+    """One picture: axis titles with units, points, lines with bands, reference lines. Both axes logarithmic."""
+
+    x: str
+    y: str
+    points: list[Point] = []
+    lines: list[Line] = []
+    references: list[Line] = []
+
+
+class Variant(Answer):
+    """The exponent again under another threshold, criterion or parameter convention."""
+
+    what: str
+    gamma: Measured | None
+    sizes: int
+
+
+class Fit(Answer):
+    """One law fitted to one table."""
+
+    law: str
+    formula: str
+    source: str
+    target: str
+    """The column that was fitted."""
+    params: dict[str, Measured] = {}
+    """Fitted values with 95 % intervals (profile likelihood; frontier: t interval)."""
+    bootstrap: dict[str, Measured] = {}
+    """The same parameters with 95 % bootstrap intervals over cells."""
+    outcome: Outcome
+    n: int
+    """Independent points used: cells of (size, data), or crossings."""
+    objective: float | None = None
+    """Sum of Huber losses of ln(measured / fitted)."""
+    delta: float | None = None
+    """Width of the Huber loss, in ln(loss)."""
+    noise: float | None = None
+    """Robust standard deviation of ln(measured / fitted)."""
+    condition: float | None = None
+    """Condition number of the scaled normal matrix."""
+    curve: Curve
+    verdict: str = ""
+    """The answer in one plain sentence."""
+    sensitivity: list[Variant] = []
+
+    _problem: Any = PrivateAttr(default=None)
+    _table: Any = PrivateAttr(default=None)
+
+    def predict(self, **inputs: float) -> Measured:
+        """Return the law at `inputs` (for example `n_params=1e6, n_tokens=3e6`) with its 95 % interval.
+
+        A fit read back from JSON has lost its points and predicts without an interval.
+        """
+        from memscape.laws.fitting import predict
+
+        return predict(self, inputs)
+
+    def __str__(self) -> str:
+        rows = "\n".join(f"  {name:<10} {value}" for name, value in self.params.items())
+        return f"{self.law}: {self.formula}\n{rows}\n  {self.outcome.name}: {self.outcome.sentence}\n  {self.verdict}".rstrip()
+
+
+class Rank(Answer):
+    """One law's standing: error on the largest sizes and data sizes it was not shown, and in-sample criteria beside."""
+
+    law: str
+    about: Literal["loss", "frontier"]
+    heldout_error: float | None
+    """Root mean square of ln(measured / predicted) over both hold-outs; None if a hold-out could not be fitted."""
+    largest_size_error: float | None
+    largest_data_error: float | None = None
+    n_heldout: int
+    aic: float | None = None
+    bic: float | None = None
+    n_params: int
+    """Fitted parameters."""
+    note: str = ""
+
+
+class Fits(Answer):
+    """Everything `fit` finds in a table; `fit.json`."""
+
+    table: dict[str, Any]
+    """Source, rows used and dropped (with reasons), sizes, data sizes, conventions."""
+    laws: dict[str, Fit]
+    ranking: list[Rank]
+    next_runs: list[dict[str, Any]] = []
+    sentence: str
+
+    _table: Any = PrivateAttr(default=None)
+
+    def __getitem__(self, law: str) -> Fit:
+        return self.laws[law]
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def to_frame(self):
+        """Return the ranking as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame([rank.model_dump() for rank in self.ranking])
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Fits":
+        """Read `fit.json` of a result folder."""
+        return cls.model_validate(read_json(Path(folder) / "fit.json"))
+
+
+class Advice(Answer):
+    """What to train for a corpus; `advice.json`."""
+
+    tokens: int
+    """Unique training tokens."""
+    epochs_max: float
+    recommended: dict[str, Measured]
+    """n_params, epochs, fresh_loss, train_loss, floor, memorised_share."""
+    memorise: dict[str, Measured]
+    """n_params: the smallest size that would memorise all of it; bits: what there is to memorise."""
+    cost: dict[str, Measured]
+    """flops, and with a measured throughput hours and money."""
+    extrapolation: dict[str, Any]
+    """factor, n_params_factor, tokens_factor, sentence."""
+    changes: list[str]
+    """What would change the advice, a sentence each."""
+    next_runs: list[dict[str, Any]]
+    sentence: str
+    curve: Curve
+    """Expected held-out loss over size at this many tokens."""
+
+    def __str__(self) -> str:
+        rows = "\n".join(f"  {name:<16} {value}" for name, value in {**self.recommended, **self.cost}.items())
+        return "\n".join([self.sentence, rows, *[f"  - {change}" for change in self.changes]])
