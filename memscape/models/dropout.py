@@ -5,6 +5,8 @@ pack of 128 and the same member trained alone drop the same activations. The mix
 (C. Wellons, "Prospecting for hash functions", 2018) in 32-bit integers that wrap around on every device.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,18 +21,29 @@ def mix(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
     return x ^ ((x >> 16) & 0xFFFF)
 
 
-def draw_key(seed_P: Int[Tensor, " P"], step: Int[Tensor, ""], site: int) -> Int[Tensor, " P"]:
-    """Return one hash key per member for one place in the network at one step."""
-    return mix(mix(mix(seed_P) ^ step) ^ site)
+class Noise(NamedTuple):
+    """Where dropout masks come from: one hash key and one rate a member."""
+
+    key_P: Int[Tensor, " P"]
+    rate_P: Float[Tensor, " P"]
+
+    @classmethod
+    def draw(cls, seed_P: Int[Tensor, " P"], step: Int[Tensor, ""], rate_P: Float[Tensor, " P"]) -> "Noise":
+        """Return the noise of one training step; seeds and step are 32-bit integers."""
+        return cls(mix(mix(seed_P) ^ step), rate_P)
+
+    def at(self, site: int) -> "Noise":
+        """Return the noise of one place in the network: each place draws its own masks."""
+        return Noise(mix(self.key_P ^ (site + 1)), self.rate_P)
 
 
-def dropout(
-    x_PBTD: Float[Tensor, "P B T D"], rate_P: Float[Tensor, " P"], key_P: Int[Tensor, " P"]
-) -> Float[Tensor, "P B T D"]:
-    """Return x with entries zeroed with probability `rate` and the rest divided by 1 - rate, each member by its own rate."""
+def dropout(x_PBTD: Float[Tensor, "P B T D"], noise: Noise | None) -> Float[Tensor, "P B T D"]:
+    """Return x with entries zeroed with probability `rate` and the rest divided by 1 - rate; unchanged without noise."""
+    if noise is None:
+        return x_PBTD
     P = x_PBTD.shape[0]
     index = torch.arange(x_PBTD[0].numel(), device=x_PBTD.device, dtype=torch.int32)
-    bits = mix(index ^ key_P.view(P, 1)).view(x_PBTD.shape)
-    threshold = (rate_P.double() * 2**32 - 2**31).to(torch.int32).view(P, 1, 1, 1)  # hashes are signed: drop the lowest
-    keep = (1 / (1 - rate_P)).to(x_PBTD.dtype).view(P, 1, 1, 1)
-    return torch.where(bits >= threshold, x_PBTD * keep, torch.zeros((), dtype=x_PBTD.dtype, device=x_PBTD.device))
+    bits = mix(index ^ noise.key_P.view(P, 1)).view(x_PBTD.shape)
+    threshold = (noise.rate_P.double() * 2**32 - 2**31).to(torch.int32).view(P, 1, 1, 1)  # hashes are signed
+    scale = (1 / (1 - noise.rate_P)).to(x_PBTD.dtype).view(P, 1, 1, 1)
+    return torch.where(bits >= threshold, x_PBTD * scale, torch.zeros((), dtype=x_PBTD.dtype, device=x_PBTD.device))

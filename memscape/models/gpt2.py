@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from memscape.models.attention import Attention
 from memscape.models.config import ModelConfig
+from memscape.models.dropout import Noise
 from memscape.models.feedforward import feed_forward
 from memscape.models.packed import norm
-from memscape.models.stream import Stream, Training, join
+from memscape.models.stream import Stream, join
 
 
 class GPT2Block(nn.Module):
@@ -25,15 +26,15 @@ class GPT2Block(nn.Module):
         super().__init__()
         shape, d = config.layers[layer], config.d_model
         std_out = 0.02 / math.sqrt(2 * config.n_layers)  # keeps the residual stream's variance at 1 with depth
-        self.layer, self.connected = layer, config.connection != "none"
+        self.connected = config.connection != "none"
         self.norm_1 = norm(config.norms, pack, d)
         self.attention = Attention(config, shape, pack, True, std_out)
         self.norm_2 = norm(config.norms, pack, d)
         self.mlp = feed_forward(config.n_experts, pack, d, shape.d_ff, "gelu", True, std_out)
 
-    def forward(self, x_PBTD: Float[Tensor, "P B T D"], training: Training | None) -> Float[Tensor, "P B T D"]:
-        x_PBTD = join(x_PBTD, self.attention(self.norm_1(x_PBTD)), self.connected, training, 2 * self.layer + 1)
-        return join(x_PBTD, self.mlp(self.norm_2(x_PBTD)), self.connected, training, 2 * self.layer + 2)
+    def forward(self, x_PBTD: Float[Tensor, "P B T D"], noise: Noise | None) -> Float[Tensor, "P B T D"]:
+        x_PBTD = join(x_PBTD, self.attention(self.norm_1(x_PBTD)), self.connected, noise and noise.at(0))
+        return join(x_PBTD, self.mlp(self.norm_2(x_PBTD)), self.connected, noise and noise.at(1))
 
 
 class GPT2(Stream):
@@ -42,6 +43,6 @@ class GPT2(Stream):
     def __init__(self, config: ModelConfig, pack: int = 1):
         super().__init__(config, pack, GPT2Block, final_norm=True)
 
-    def forward(self, tokens_PBT: Int[Tensor, "P B T"], training: Training | None = None) -> Float[Tensor, "P B T V"]:
-        """Return next-token logits; `training` carries seeds, step and dropout rates, None computes without dropout."""
-        return self.run(tokens_PBT, training)
+    def forward(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None = None) -> Float[Tensor, "P B T V"]:
+        """Return next-token logits; `noise` draws dropout masks, None computes without."""
+        return self.run(tokens_PBT, noise)

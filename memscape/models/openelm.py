@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from memscape.errors import PlanError
 from memscape.models.attention import Attention
 from memscape.models.config import ModelConfig
+from memscape.models.dropout import Noise
 from memscape.models.feedforward import feed_forward
 from memscape.models.packed import norm
-from memscape.models.stream import Stream, Training, join
+from memscape.models.stream import Stream, join
 
 PAPER = {
     1: (954, (6, 6, 6, 6, 8, 8, 8, 10), (3, 3, 3, 3, 4, 4, 4, 5)),
@@ -45,15 +46,15 @@ class OpenELMBlock(nn.Module):
         super().__init__()
         shape, d = config.layers[layer], config.d_model
         std_out = 0.02 / math.sqrt(2 * config.n_layers)
-        self.layer, self.connected = layer, config.connection != "none"
+        self.connected = config.connection != "none"
         self.norm_1 = norm(config.norms, pack, d)
         self.attention = Attention(config, shape, pack, False, std_out)
         self.norm_2 = norm(config.norms, pack, d)
         self.mlp = feed_forward(config.n_experts, pack, d, shape.d_ff, "swiglu", False, std_out)
 
-    def forward(self, x_PBTD: Float[Tensor, "P B T D"], training: Training | None) -> Float[Tensor, "P B T D"]:
-        x_PBTD = join(x_PBTD, self.attention(self.norm_1(x_PBTD)), self.connected, training, 2 * self.layer + 1)
-        return join(x_PBTD, self.mlp(self.norm_2(x_PBTD)), self.connected, training, 2 * self.layer + 2)
+    def forward(self, x_PBTD: Float[Tensor, "P B T D"], noise: Noise | None) -> Float[Tensor, "P B T D"]:
+        x_PBTD = join(x_PBTD, self.attention(self.norm_1(x_PBTD)), self.connected, noise and noise.at(0))
+        return join(x_PBTD, self.mlp(self.norm_2(x_PBTD)), self.connected, noise and noise.at(1))
 
 
 class OpenELM(Stream):
@@ -62,6 +63,6 @@ class OpenELM(Stream):
     def __init__(self, config: ModelConfig, pack: int = 1):
         super().__init__(config, pack, OpenELMBlock, final_norm=True)
 
-    def forward(self, tokens_PBT: Int[Tensor, "P B T"], training: Training | None = None) -> Float[Tensor, "P B T V"]:
-        """Return next-token logits; `training` carries seeds, step and dropout rates, None computes without dropout."""
-        return self.run(tokens_PBT, training)
+    def forward(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None = None) -> Float[Tensor, "P B T V"]:
+        """Return next-token logits; `noise` draws dropout masks, None computes without."""
+        return self.run(tokens_PBT, noise)

@@ -4,35 +4,20 @@ What differs between families is the block; what the options `connection` and `p
 """
 
 import math
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from memscape.models.config import ModelConfig
-from memscape.models.dropout import draw_key, dropout
+from memscape.models.dropout import Noise, dropout
 from memscape.models.packed import Embedding, Linear, norm
 
 
-class Training(NamedTuple):
-    """What a training pass needs besides tokens: one seed and dropout rate a member, and the step for the masks."""
-
-    seed_P: Int[Tensor, " P"]
-    step: Int[Tensor, ""]
-    rate_P: Float[Tensor, " P"]
-
-
 def join(
-    x_PBTD: Float[Tensor, "P B T D"],
-    part_PBTD: Float[Tensor, "P B T D"],
-    connected: bool,
-    training: Training | None,
-    site: int,
+    x_PBTD: Float[Tensor, "P B T D"], part_PBTD: Float[Tensor, "P B T D"], connected: bool, noise: Noise | None
 ) -> Float[Tensor, "P B T D"]:
-    """Return x + dropout(part), or the part alone in a model without residual connections."""
-    if training is not None:
-        part_PBTD = dropout(part_PBTD, training.rate_P, draw_key(training.seed_P, training.step, site))
+    """Return x + dropout(part), or the dropped-out part alone in a model without residual connections."""
+    part_PBTD = dropout(part_PBTD, noise)
     return x_PBTD + part_PBTD if connected else part_PBTD
 
 
@@ -61,14 +46,14 @@ class Stream(nn.Module):
         self.norm = norm(config.norms, pack, config.d_model) if final_norm else nn.Identity()
         self.head = None if config.tied else Linear(pack, config.d_model, config.vocab_size, bias=False)
 
-    def run(self, tokens_PBT: Int[Tensor, "P B T"], training: Training | None) -> Float[Tensor, "P B T V"]:
+    def run(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None) -> Float[Tensor, "P B T V"]:
         """Return logits: embedding, blocks with their connections, norm, head."""
-        x_PBTD = self.embedded(tokens_PBT, training)
-        for _, x_PBTD in self.states(x_PBTD, training):
+        x_PBTD = self.embedded(tokens_PBT, noise)
+        for _, x_PBTD in self.states(x_PBTD, noise):
             pass
         return self.unembed(x_PBTD)
 
-    def embedded(self, tokens_PBT: Int[Tensor, "P B T"], training: Training | None) -> Float[Tensor, "P B T D"]:
+    def embedded(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None) -> Float[Tensor, "P B T D"]:
         """Return what enters the first block: token vectors, plus position vectors where the model has them."""
         T = tokens_PBT.shape[-1]
         x_PBTD = self.embed(tokens_PBT)
@@ -76,11 +61,9 @@ class Stream(nn.Module):
             x_PBTD = x_PBTD + self.positions.weight[:, None, :T]
         elif self.config.positions == "sinusoid":
             x_PBTD = x_PBTD * math.sqrt(self.config.d_model) + sinusoid(T, self.config.d_model, x_PBTD.device).to(x_PBTD.dtype)
-        if training is not None:
-            x_PBTD = dropout(x_PBTD, training.rate_P, draw_key(training.seed_P, training.step, 0))
-        return x_PBTD
+        return dropout(x_PBTD, noise and noise.at(0))
 
-    def states(self, x_PBTD: Float[Tensor, "P B T D"], training: Training | None):
+    def states(self, x_PBTD: Float[Tensor, "P B T D"], noise: Noise | None):
         """Yield (layer, its output) block by block, with skip or lateral connections mixed in before each block."""
         first_PBTD, passed = x_PBTD, []
         L, connection = self.config.n_layers, self.config.connection
@@ -89,7 +72,7 @@ class Stream(nn.Module):
                 x_PBTD = x_PBTD + self.gates[i](first_PBTD)
             elif connection == "skip" and i >= L - L // 2:
                 x_PBTD = x_PBTD + self.gates[L - 1 - i](passed[L - 1 - i])
-            x_PBTD = block(x_PBTD, training)
+            x_PBTD = block(x_PBTD, noise and noise.at(i + 1))
             passed.append(x_PBTD)
             yield i, x_PBTD
 

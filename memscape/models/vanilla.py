@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from memscape.models.attention import Attention
 from memscape.models.config import ModelConfig
+from memscape.models.dropout import Noise
 from memscape.models.feedforward import feed_forward
 from memscape.models.packed import norm
-from memscape.models.stream import Stream, Training, join
+from memscape.models.stream import Stream, join
 
 
 class VanillaBlock(nn.Module):
@@ -23,15 +24,15 @@ class VanillaBlock(nn.Module):
         super().__init__()
         shape, d = config.layers[layer], config.d_model
         std = (2 / (2 * d)) ** 0.5  # Glorot's normal for square matrices
-        self.layer, self.connected = layer, config.connection != "none"
+        self.connected = config.connection != "none"
         self.attention = Attention(config, shape, pack, True, std_out=std, std=std)
         self.norm_1 = norm(config.norms, pack, d)
         self.mlp = feed_forward(config.n_experts, pack, d, shape.d_ff, "relu", True, std, std)
         self.norm_2 = norm(config.norms, pack, d)
 
-    def forward(self, x_PBTD: Float[Tensor, "P B T D"], training: Training | None) -> Float[Tensor, "P B T D"]:
-        x_PBTD = self.norm_1(join(x_PBTD, self.attention(x_PBTD), self.connected, training, 2 * self.layer + 1))
-        return self.norm_2(join(x_PBTD, self.mlp(x_PBTD), self.connected, training, 2 * self.layer + 2))
+    def forward(self, x_PBTD: Float[Tensor, "P B T D"], noise: Noise | None) -> Float[Tensor, "P B T D"]:
+        x_PBTD = self.norm_1(join(x_PBTD, self.attention(x_PBTD), self.connected, noise and noise.at(0)))
+        return self.norm_2(join(x_PBTD, self.mlp(x_PBTD), self.connected, noise and noise.at(1)))
 
 
 class Vanilla(Stream):
@@ -40,6 +41,6 @@ class Vanilla(Stream):
     def __init__(self, config: ModelConfig, pack: int = 1):
         super().__init__(config, pack, VanillaBlock, final_norm=False)
 
-    def forward(self, tokens_PBT: Int[Tensor, "P B T"], training: Training | None = None) -> Float[Tensor, "P B T V"]:
-        """Return next-token logits; `training` carries seeds, step and dropout rates, None computes without dropout."""
-        return self.run(tokens_PBT, training)
+    def forward(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None = None) -> Float[Tensor, "P B T V"]:
+        """Return next-token logits; `noise` draws dropout masks, None computes without."""
+        return self.run(tokens_PBT, noise)

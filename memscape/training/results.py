@@ -1,0 +1,140 @@
+"""What a finished run leaves: its model in Hugging Face's layout, its history, and one flat row of results.
+
+    runs/<id>/config.json  model.safetensors  tokenizer.json  metrics.parquet  result.json
+
+`result.json` comes last: it exists = the run is done. Losses are in nats/token.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memscape.data import Sequences, Split
+from memscape.folder import write_json, write_whole
+from memscape.models.huggingface import write
+from memscape.models.sizing import flops, parameters
+from memscape.theory import bits
+from memscape.training.config import RunConfig
+from memscape.training.step import PackedStep
+
+COLUMNS = [
+    "step", "running_loss", "gradient_norm",
+    *(f"{name}_{what}" for name in ("train", "fresh", "other") for what in ("loss", "loss_sem", "extracted", "n")),
+]  # fmt: skip
+"""Columns of metrics.parquet: one row an evaluation; `running_loss` is the mean training loss since the row before."""
+
+
+def write_run(
+    folder: Path, run: RunConfig, split: Split, subset: Sequences, floor: float, history: np.ndarray, step: PackedStep,
+    p: int, steps: int,
+) -> None:  # fmt: skip
+    """Write the folder of member p of a pack: model and tokenizer, history, and last the row of results."""
+    weights = {s.name: step.weights[p, s.start : s.start + s.size].view(s.shape) for s in step.slots}
+    write(folder, run.model, weights, split.tokenizer.bos_id, run.model_dump(mode="json"))
+    split.tokenizer.save(folder)
+    write_whole(folder / "metrics.parquet", lambda part: _write_parquet(part, run, history))
+    write_json(folder / "result.json", row(run, split, subset, floor, history, steps))
+
+
+def row(
+    run: RunConfig, split: Split, subset: Sequences, floor: float, history: np.ndarray, steps: int
+) -> dict[str, Any]:
+    """Return the run's flat row of the table that laws are fitted to."""
+    last = dict(zip(COLUMNS, (float(x) for x in history[-1]), strict=True))
+    counts, T = parameters(run.model), run.model.seq_len
+    V = n_predictable(split, subset)
+    n_tokens, n_sequences = subset.n_tokens, len(subset)
+    status = _status(run, last["train_loss"], floor, math.log(V), steps)
+    finite = math.isfinite(last["train_loss"])
+    if run.corpus.startswith("random:"):
+        held = max(0.0, bits.random_bits(n_tokens, V, last["train_loss"])) if finite else math.nan
+        data = bits.random_data_bits(n_tokens, V)
+    else:
+        held = bits.memorised_bits(n_tokens, last["fresh_loss"], last["train_loss"]) if finite else math.nan
+        data = bits.data_bits(n_tokens, last["fresh_loss"], floor) if finite else math.nan
+    fresh = history[:, COLUMNS.index("fresh_loss")]
+    best = int(np.nanargmin(fresh)) if np.isfinite(fresh).any() else -1
+    seen = steps * run.batch_size / n_sequences
+    shapes = run.model.layers
+    return {
+        "run_id": run.run_id,
+        "family": run.model.family,
+        "d_model": run.model.d_model,
+        "n_layers": run.model.n_layers,
+        "n_heads": max(layer.n_heads for layer in shapes),
+        "seq_len": T,
+        "vocab_size": split.tokenizer.vocab_size,
+        "tokenizer": split.tokenizer.name,
+        "corpus": run.corpus,
+        "n_params": counts.n_params,
+        "n_params_total": counts.total,
+        "n_tokens": n_tokens,
+        "n_sequences": n_sequences,
+        "tokens_seen": round(seen * n_tokens),
+        "epochs": seen,
+        "steps": steps,
+        "batch_size": run.batch_size,
+        "learning_rate": run.learning_rate,
+        "weight_decay": run.weight_decay,
+        "dropout": run.dropout,
+        "z_loss": run.z_loss,
+        "seed": run.seed,
+        "data_seed": run.data_seed,
+        "status": status,
+        "train_loss": last["train_loss"],
+        "train_loss_sem": last["train_loss_sem"],
+        "fresh_loss": last["fresh_loss"],
+        "fresh_loss_sem": last["fresh_loss_sem"],
+        "other_loss": last["other_loss"],
+        "other_loss_sem": last["other_loss_sem"],
+        "best_fresh_loss": float(fresh[best]),
+        "best_fresh_epochs": float(history[best, 0]) * run.batch_size / n_sequences,
+        "floor": floor,
+        "uniform_loss": math.log(V),
+        "n_eval_train": round(last["train_n"]),
+        "n_eval_fresh": round(last["fresh_n"]),
+        "n_eval_other": round(last["other_n"]),
+        "memorised_bits": held,
+        "data_bits": data,
+        "memorised_share": bits.share(held, data),
+        "bits_per_param": bits.bits_per_parameter(held, counts.total),
+        "extracted_share": last["train_extracted"],
+        "extracted_share_fresh": last["fresh_extracted"],
+        "flops": float(steps) * run.batch_size * T * flops(run.model).train,
+    }
+
+
+def n_predictable(split: Split, subset: Sequences) -> int:
+    """Return the number of tokens that can be a target: all but the begin token, unless it also ends sequences."""
+    ends = bool((np.asarray(subset.tokens[:64]) == split.tokenizer.bos_id).any())
+    return split.tokenizer.vocab_size - (not ends)
+
+
+def met_floor(run: RunConfig, train_loss: float, floor: float) -> bool:
+    """Return whether the run's stop rule is met: training loss within `stop_within` of the floor of its set."""
+    return run.stop_within is not None and train_loss <= floor * (1 + run.stop_within)
+
+
+def lost(train_loss: float, uniform_loss: float) -> bool:
+    """Return whether a run has diverged: no number any more, or twice the loss of knowing nothing."""
+    return not train_loss <= 2 * uniform_loss
+
+
+def _status(run: RunConfig, train_loss: float, floor: float, uniform_loss: float, steps: int) -> str:
+    """`converged`: met its floor; `diverged`: see `lost`; `budget`: had a floor to meet and ran out of steps; `finished`."""
+    if met_floor(run, train_loss, floor):
+        return "converged"
+    if lost(train_loss, uniform_loss) or steps < run.steps:
+        return "diverged"
+    return "finished" if run.stop_within is None else "budget"
+
+
+def _write_parquet(path: Path, run: RunConfig, history: np.ndarray) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {name: pyarrow.array(history[:, i].astype(np.float64)) for i, name in enumerate(COLUMNS)}
+    table = pyarrow.table({"run_id": pyarrow.array([run.run_id] * len(history)), **columns})
+    pyarrow.parquet.write_table(table, path)

@@ -1,0 +1,172 @@
+"""The packed training step: forward, backward, per-member clipping and AdamW, for a whole pack at once.
+
+    step = PackedStep(model, members, settings)
+    step(targets_PBT)                 one step
+    step.loss_P                       its losses, nats/token, a member each
+
+On a GPU the blocks are compiled and the whole step is captured in one CUDA graph. On a CPU it runs eagerly.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from memscape.models.dropout import Noise
+from memscape.models.stream import Stream
+from memscape.training import optimiser
+from memscape.training.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Members:
+    """What differs between the members of a pack, as tensors on the device."""
+
+    seed_P: Int[Tensor, " P"]
+    rate_P: Float[Tensor, " P"]
+    learning_rate_P: Float[Tensor, " P"]
+    weight_decay_P: Float[Tensor, " P"]
+    z_loss_P: Float[Tensor, " P"]
+    noisy: bool
+    """Whether any member uses dropout; without it no masks are drawn."""
+
+    @classmethod
+    def of(cls, runs: list[RunConfig], device: torch.device) -> "Members":
+        def column(values: list, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)
+
+        return cls(
+            column([signed(r.seed) for r in runs], torch.int32), column([r.dropout for r in runs]),
+            column([r.learning_rate for r in runs]), column([r.weight_decay for r in runs]),
+            column([r.z_loss for r in runs]), any(r.dropout for r in runs),
+        )  # fmt: skip
+
+
+def signed(seed: int) -> int:
+    """Return a seed as a signed 32-bit integer."""
+    return (seed + 2**31) % 2**32 - 2**31
+
+
+def begin(targets: Int[Tensor, "*any T"], bos: int) -> Int[Tensor, "*any T"]:
+    """Return the inputs that predict `targets`: the begin token, then the targets but the last; padding (-1) becomes `bos`."""
+    shifted = F.pad(targets[..., :-1], (1, 0), value=bos)
+    return torch.where(shifted < 0, bos, shifted)
+
+
+def token_losses(logits_PBTV: Float[Tensor, "P B T V"], targets_PBT: Int[Tensor, "P B T"]) -> Float[Tensor, "P B T"]:
+    """Return -ln p(target) in nats, in single precision; 0 where the target is padding (-1)."""
+    logits = logits_PBTV.flatten(0, 2).float()
+    return F.cross_entropy(logits, targets_PBT.flatten(), reduction="none", ignore_index=-1).view(targets_PBT.shape)
+
+
+def member_losses(
+    model: Stream, targets_PBT: Int[Tensor, "P B T"], bos: int, noise: Noise | None, z_loss_P: Float[Tensor, " P"] | None
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
+    """Return (loss to minimise, cross-entropy) of each member: means over its predicted tokens, nats/token.
+
+    The first is the second plus λ (ln Σ exp logit)² where a member has a z-loss.
+    """
+    logits = model(begin(targets_PBT, bos), noise)
+    count_P = (targets_PBT >= 0).sum((1, 2))
+    loss_P = token_losses(logits, targets_PBT).sum((1, 2)) / count_P
+    if z_loss_P is None:
+        return loss_P, loss_P
+    z_PBT = logits.float().logsumexp(-1) * (targets_PBT >= 0)
+    return loss_P + z_loss_P * z_PBT.square().sum((1, 2)) / count_P, loss_P
+
+
+class PackedStep:
+    """A pack in training: its weights, moments and counters, and the step that moves them."""
+
+    def __init__(self, model: Stream, runs: list[RunConfig], bos: int, *, bf16: bool = False, compiled: bool = False):
+        run = runs[0]
+        self.model, self.bos, self.run = model, bos, run
+        self.device = next(model.parameters()).device
+        self.members = Members.of(runs, self.device)
+        self.slots, n = optimiser.lay_out(model)
+        self.weights = optimiser.flatten(model, self.slots, n, torch.float32)
+        self.live = optimiser.flatten(model, self.slots, n, torch.bfloat16) if bf16 else self.weights
+        self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
+        self.decay = optimiser.decayed(self.slots, n).to(self.device) if any(r.weight_decay for r in runs) else 0.0
+        self.step = torch.zeros((), dtype=torch.int32, device=self.device)
+        self.active = torch.ones(len(runs), dtype=torch.bool, device=self.device)
+        self.taken_P = torch.zeros(len(runs), dtype=torch.int32, device=self.device)
+        self.loss_P = torch.zeros(len(runs), device=self.device)
+        self.norm_P = torch.zeros(len(runs), device=self.device)
+        self.loss_sum_P = torch.zeros(len(runs), device=self.device)
+        self.rates = optimiser.Rates(self.members.learning_rate_P, self.members.weight_decay_P, run.beta_1, run.beta_2)
+        self.z_loss_P = self.members.z_loss_P if any(r.z_loss for r in runs) else None
+        self._losses, self._adamw = member_losses, optimiser.adamw
+        if compiled:
+            self._losses = torch.compile(member_losses)
+            self._adamw = torch.compile(optimiser.adamw)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._targets: Tensor | None = None
+        self.captures = compiled and self.device.type == "cuda"
+
+    def __call__(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
+        """Train one step on `targets`; the inputs are the begin token and the targets before each."""
+        if not self.captures:
+            self._advance(targets_PBT)
+            return
+        if self._graph is None:
+            self._capture(targets_PBT)
+        self._targets.copy_(targets_PBT)  # type: ignore
+        self._graph.replay()  # type: ignore
+
+    def _advance(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
+        noise = Noise.draw(self.members.seed_P, self.step, self.members.rate_P) if self.members.noisy else None
+        objective_P, loss_P = self._losses(self.model, targets_PBT, self.bos, noise, self.z_loss_P)
+        gradients = torch.autograd.grad(objective_P.sum(), list(self.model.parameters()))
+        flat = optimiser.gather_gradients(list(gradients), self.slots, self.weights.shape[1])
+        run = self.run
+        factor = optimiser.schedule(self.step, run.steps, run.warmup, run.final_rate, run.schedule)
+        rates = self.rates._replace(learning_rate_P=self.rates.learning_rate_P * factor)
+        norm_P, active = self._adamw(
+            self.weights, self.first, self.second, flat, rates, self.decay, self.step, run.clip, self.active
+        )
+        with torch.no_grad():
+            if self.live is not self.weights:
+                self.live.copy_(self.weights)
+            self.active.copy_(active)
+            self.taken_P += self.active
+            self.norm_P.copy_(norm_P)
+            self.loss_P.copy_(loss_P)
+            self.loss_sum_P += self.loss_P
+            self.step += 1
+
+    def _capture(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
+        """Warm up (which compiles), put every counter back, and capture the step in a CUDA graph."""
+        self._targets = targets_PBT.clone()
+        kept = {name: tensor.clone() for name, tensor in self.state.items()}
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._advance(self._targets)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._advance(self._targets)
+        self.restore(kept)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What decides the future, as a checkpoint keeps it."""
+        return {
+            "weights": self.weights, "first": self.first, "second": self.second, "step": self.step,
+            "active": self.active, "taken": self.taken_P, "loss_sum": self.loss_sum_P,
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up a state, and bring the working copy of the weights up to the master's."""
+        for name, tensor in self.state.items():
+            tensor.copy_(state[name])
+        if self.live is not self.weights:
+            self.live.copy_(self.weights)
+
+    def halt(self, stopped_P: Bool[Tensor, " P"]) -> None:
+        """Freeze members: they stay in the pack, but their weights no longer move."""
+        self.active &= ~stopped_P

@@ -1,0 +1,238 @@
+"""The training loop, top to bottom: one pack of runs from its first step to its result files.
+
+    outcome = train(plan, pack, folder)
+
+Everything a step needs is a function of (seeds, step), so a pack that is killed and begun again from its checkpoint ends
+with the same weights and the same `result.json` files as one that was left alone.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memscape.data import Split, batch_indices, split_corpus
+from memscape.errors import FolderError
+from memscape.folder import write_json
+from memscape.models import build
+from memscape.models.packed import initialise
+from memscape.progress import Budget, say
+from memscape.training import checkpoint
+from memscape.training.config import RunConfig
+from memscape.training.evaluate import evaluate
+from memscape.training.plan import Pack, Plan
+from memscape.training.results import COLUMNS, lost, met_floor, n_predictable, write_run
+from memscape.training.step import PackedStep
+
+CHUNK = 64
+"""Steps whose sequences are looked up at once."""
+
+CHECKPOINT_SECONDS = 20.0
+"""At most about this much work is lost to a kill."""
+
+
+class Outcome(NamedTuple):
+    """How a call of `train` ended."""
+
+    finished: bool
+    """False: the budget ran out; the checkpoint holds the rest."""
+    seconds: float
+    tokens: int
+    """Tokens this call trained on, all members together."""
+
+
+def prepare(run: RunConfig, folder: Path, n_tokens: int) -> Split:
+    """Return the split a run trains on, made once in the sweep's folder and mapped from there by every worker."""
+    name = f"{run.tokenizer}-T{run.model.seq_len}-s{run.data_seed}".replace("/", "_").replace(":", "_")
+    return split_corpus(
+        run.corpus, run.tokenizer, run.model.seq_len, run.data_seed, n_tokens, Path(folder) / "tokens" / name
+    )
+
+
+def largest(plan: Plan, run: RunConfig) -> int:
+    """Return the most unique tokens that any run of the plan on the same split asks for."""
+
+    def key(r: RunConfig) -> tuple:
+        return (r.corpus, r.tokenizer, r.model.seq_len, r.data_seed)
+
+    return max(r.n_tokens for r in plan.runs if key(r) == key(run))
+
+
+def train(
+    plan: Plan,
+    pack: Pack,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    budget: Budget | None = None,
+    progress: Callable[[int], None] = lambda tokens: None,
+) -> Outcome:
+    """Train a pack to its end, or until the budget is spent, and write its runs' folders.
+
+    Raises:
+        torch.OutOfMemoryError: the pack does not fit; nothing was written.
+        CorpusError: the corpus is too short for the plan.
+        FolderError: the folder cannot be written.
+    """
+    start, budget = time.monotonic(), budget or Budget()
+    runs = plan.members(pack)
+    work = Packed.begin(plan, runs, Path(folder), torch.device(device))
+    place = Path(folder) / "packs" / pack.pack_id / "checkpoint.safetensors"
+    if place.exists():
+        try:
+            work.restore(checkpoint.load(place, pack.run_ids))
+        except FolderError as problem:
+            say(str(problem))
+    began, saved, run = work.at, time.monotonic(), runs[0]
+    due = evaluation_steps(run)
+    while work.at < run.steps and work.step.active.any():
+        until = min(s for s in due if s > work.at)
+        while work.at < until and not budget.spent:
+            work.advance(min(until, (work.at // CHUNK + 1) * CHUNK))
+            progress(work.at * work.tokens_a_step)
+        if work.at == until:
+            work.evaluate()
+        late = time.monotonic() - saved > CHECKPOINT_SECONDS
+        if budget.spent or (late and work.at < run.steps):
+            try:
+                checkpoint.save(place, work.state(), pack.run_ids)
+            except FolderError as problem:
+                if budget.spent:
+                    raise
+                say(f"{problem} Training goes on without a checkpoint.")
+            saved = time.monotonic()
+        if budget.spent and work.at < run.steps:
+            break
+    seconds = time.monotonic() - start
+    done = work.at >= run.steps or not work.step.active.any()
+    outcome = Outcome(bool(done), seconds, (work.at - began) * work.tokens_a_step * len(runs))
+    if done:
+        work.finish(Path(folder), pack)
+        write_json(place.parent / "timing.json", {**outcome._asdict(), "device": str(device), "steps": work.at})
+        place.unlink(missing_ok=True)
+    return outcome
+
+
+def evaluation_steps(run: RunConfig) -> list[int]:
+    """Return the steps after which a run is evaluated: evenly spaced, the last included."""
+    return sorted({round(run.steps * (i + 1) / run.evaluations) for i in range(run.evaluations)} - {0})
+
+
+class Packed:
+    """A pack at work: its step, its sequences, its history."""
+
+    def __init__(self, runs: list[RunConfig], splits: list[Split], step: PackedStep):
+        self.runs, self.splits, self.step = runs, splits, step
+        self.device, self.at = step.device, 0
+        self.tokens_a_step = runs[0].batch_size * runs[0].model.seq_len
+        self.sets = [split.subset(run.n_tokens) for run, split in zip(runs, splits, strict=True)]
+        self.floors = [subset.floor() for subset in self.sets]
+        self.uniform = [math.log(n_predictable(*pair)) for pair in zip(splits, self.sets, strict=True)]
+        # One pool of sequences serves all members of one split: subsets are beginnings of it.
+        pools = list({id(split): split for split in splits}.values())
+        longest = {id(s): max(len(x) for x, y in zip(self.sets, splits, strict=True) if y is s) for s in pools}
+        starts = dict(zip(longest, np.cumsum([0, *longest.values()]), strict=False))
+        self.pool = self._load([np.asarray(s.train.tokens[: longest[id(s)]]) for s in pools])
+        self.offset_P = torch.tensor([int(starts[id(s)]) for s in splits], device=self.device)
+        self.held_out = {
+            name: self._held_out(pools, [getattr(s, name) for s in splits], name) for name in ("fresh", "other")
+        }
+        self.history: list[Tensor] = []
+        self._chunk: tuple[int, Tensor] | None = None
+
+    @classmethod
+    def begin(cls, plan: Plan, runs: list[RunConfig], folder: Path, device: torch.device) -> "Packed":
+        """Return a pack at step 0: weights drawn, sequences on the device."""
+        made = {seed: prepare(r, folder, largest(plan, r)) for seed, r in {r.data_seed: r for r in runs}.items()}
+        splits = [made[run.data_seed] for run in runs]
+        model = build(runs[0].model, len(runs))
+        initialise(model, [run.seed for run in runs])
+        cuda = device.type == "cuda"
+        step = PackedStep(model.to(device), runs, splits[0].tokenizer.bos_id, bf16=cuda, compiled=cuda)
+        return cls(runs, splits, step)
+
+    def advance(self, until: int) -> None:
+        """Train up to step `until`."""
+        while self.at < until:
+            self.step(self._targets(self.at))
+            self.at += 1
+
+    def evaluate(self) -> None:
+        """Append one row of history a member, and apply the stop rules."""
+        run = self.runs[0]
+        n = [min(run.n_evaluated, len(s)) for s in self.sets]
+        rows = [_spread(len(s), k, self.device) + o for s, k, o in zip(self.sets, n, self.offset_P, strict=True)]
+        train = evaluate(self.step.model, self.pool, rows, self.step.bos)
+        others = [evaluate(self.step.model, *self.held_out[name], self.step.bos) for name in ("fresh", "other")]
+        seen = len(self.history) and int(self.history[-1][0, 0])
+        running = self.step.loss_sum_P / max(1, self.at - seen)
+        self.step.loss_sum_P.zero_()
+        columns = [torch.full_like(running, self.at), running, self.step.norm_P]
+        for e in (train, *others):
+            columns += [e.loss_P, e.sem_P, e.extracted_P, e.n_P.float()]
+        row = torch.stack(columns, dim=1).cpu()
+        live = self.step.active.cpu()
+        if self.history:  # a stopped member's row repeats: its weights no longer move
+            row = torch.where(live[:, None], row, torch.cat([row[:, :1], self.history[-1][:, 1:]], dim=1))
+        self.history.append(row)
+        loss = row[:, COLUMNS.index("train_loss")]
+        stop = [
+            met_floor(run, x, floor) or lost(x, uniform)
+            for run, x, floor, uniform in zip(self.runs, loss.tolist(), self.floors, self.uniform, strict=True)
+        ]
+        self.step.halt(torch.tensor(stop, device=self.device))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that decides the future, and the history."""
+        empty = torch.zeros(0, len(self.runs), len(COLUMNS))
+        return self.step.state | {"history": torch.stack(self.history) if self.history else empty}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take up the state that `state` returned."""
+        self.step.restore(tensors)
+        self.history = list(tensors["history"])
+        self.at = int(tensors["step"])
+
+    def finish(self, folder: Path, pack: Pack) -> None:
+        """Write the folder of every member; a member's result.json comes last."""
+        history = torch.stack(self.history).numpy()
+        for p, run in enumerate(self.runs):
+            write_run(
+                folder / "runs" / run.run_id, run, self.splits[p], self.sets[p], self.floors[p], history[:, p],
+                self.step, p, int(self.step.taken_P[p]),
+            )  # fmt: skip
+
+    def _targets(self, at: int) -> Tensor:
+        """The sequences of one step, (P, B, T)."""
+        chunk = at // CHUNK
+        if self._chunk is None or self._chunk[0] != chunk:
+            B = self.runs[0].batch_size
+            rows = np.stack([batch_indices(len(s), CHUNK * B, chunk, r.seed) for s, r in zip(self.sets, self.runs, strict=True)])
+            rows = torch.from_numpy(rows).to(self.device) + self.offset_P[:, None]
+            self._chunk = (chunk, rows.view(len(self.runs), CHUNK, B))
+        return self.pool[self._chunk[1][:, at % CHUNK]].long()
+
+    def _load(self, arrays: list[np.ndarray]) -> Tensor:
+        tokens = np.concatenate(arrays)
+        small = np.int16 if tokens.max(initial=0) < 2**15 else np.int32
+        return torch.from_numpy(tokens.astype(small)).to(self.device)
+
+    def _held_out(self, pools: list[Split], sets: list, name: str) -> tuple[Tensor, list[Tensor]]:
+        most = self.runs[0].n_evaluated
+        arrays = [np.asarray(getattr(s, name).tokens[:most]) for s in pools]
+        starts = dict(zip([id(getattr(s, name)) for s in pools], np.cumsum([0, *map(len, arrays)]), strict=False))
+        rows = [torch.arange(min(most, len(s)), device=self.device) + int(starts[id(s)]) for s in sets]
+        return self._load(arrays), rows
+
+
+def _spread(n: int, k: int, device: torch.device) -> Tensor:
+    """k indices spread evenly over 0 .. n - 1."""
+    return torch.arange(k, device=device) * n // k
+
+
+
