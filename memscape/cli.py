@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from memscape.errors import MemscapeError
+from memscape.progress import OutOfBudget
 
 app = typer.Typer(
     help="Map what a transformer has memorised, how much it can memorise, and how big it should be for its data.",
@@ -41,6 +42,8 @@ def main() -> None:
     except MemscapeError as problem:
         print(f"memscape: {problem}", file=sys.stderr)
         sys.exit(1)
+    except OutOfBudget as stop:
+        print(f"memscape: {stop}", file=sys.stderr)
     except KeyboardInterrupt:
         print("memscape: stopped; repeat the command to continue.", file=sys.stderr)
         sys.exit(130)
@@ -70,3 +73,223 @@ def _show(answer: Any, as_json: bool) -> None:
     from memscape.folder import plain
 
     typer.echo(json.dumps(plain(answer), ensure_ascii=False, indent=1) if as_json else str(answer))
+
+
+@app.command()
+def study(
+    out: Out = Path("runs/study"),
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="How much to do: laptop (minutes) or smoke (seconds).")
+    ] = "laptop",
+    corpus: Corpus = "sample",
+    model: Annotated[
+        str | None, typer.Option("--model", help="MODEL to probe; by default SmolLM2-135M, else stories260K.")
+    ] = None,
+    budget: BudgetOption = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Answer for a corpus and a model: what is memorised, how much can be, what size does this data call for?
+
+    Example: memscape study --recipe laptop --corpus book.txt --out runs/book
+    """
+    _talk(quiet)
+    from memscape.experiments import plan_study, study
+
+    if dry_run:
+        _show(plan_study(recipe=recipe, corpus=corpus, model=model).price(), as_json)
+        return
+    _show(study(out, recipe=recipe, corpus=corpus, model=model, budget=budget), as_json)
+
+
+@app.command()
+def probe(
+    model: Annotated[
+        str, typer.Argument(help="Hub name, folder, .gguf file, package:NAME, stories260K, or a run folder.")
+    ],
+    corpus: Corpus = "sample",
+    out: Out = Path("runs/probe"),
+    limit: Annotated[int, typer.Option("--limit", help="Tokens to read, spread over all documents.")] = 8192,
+    context: Annotated[int, typer.Option("--context", help="Tokens a context.")] = 256,
+    queries: Annotated[int, typer.Option("--queries", help="States asked for their neighbours at every layer.")] = 1024,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the nulls.")] = 0,
+    device: Device = "cpu",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a Hub model.")] = None,
+    keep_states: Annotated[
+        bool, typer.Option("--keep-states", help="Keep the captured states as safetensors.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the weights.")
+    ] = False,
+    budget: BudgetOption = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the memory map of a model on a text: radius, energy and descent at every layer, beside their nulls.
+
+    Example: memscape probe HuggingFaceTB/SmolLM2-135M --corpus book.txt --out runs/probe
+    """
+    _talk(quiet)
+    from memscape.instruments import probe
+
+    options = {"limit": limit, "context": context, "queries": queries, "seed": seed, "device": device, "dtype": dtype}
+    options |= {"revision": revision, "keep_states": keep_states, "trust_remote_code": trust_remote_code}
+    _show(probe(model, corpus, out, budget=budget, **options), as_json)
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name: laptop, smoke, ...")],
+    out: Out = Path("runs/sweep"),
+    corpus: Corpus = "sample",
+    engine: Annotated[
+        str, typer.Option("--engine", help="local: a worker per GPU, one on CPU; ray: a Ray cluster.")
+    ] = "local",
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; the GPU if there is one.")] = None,
+    budget: BudgetOption = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a grid of small transformers, many at once; killed at any moment, the same command continues.
+
+    Example: memscape sweep laptop --corpus book.txt --out runs/book
+    """
+    _talk(quiet)
+    from memscape.training import recipes, sweep
+
+    plan = recipes.named(recipe)(corpus=corpus)
+    _show(
+        plan.price(device=device) if dry_run else sweep(plan, out, engine=engine, device=device, budget=budget), as_json
+    )
+
+
+@app.command()
+def fit(
+    source: Annotated[Path, typer.Argument(help="A result folder, or a table of runs: .csv, .parquet, .json.")],
+    law: Annotated[str | None, typer.Option("--law", help="One law; all that the table can tell, by default.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="Name a column: n_params=N, n_tokens=D, ...")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit the laws of size, data, loss and memorisation to a table of runs, with intervals; DIR/fit.json keeps them.
+
+    Example: memscape fit runs/book --law frontier
+    """
+    _talk(quiet)
+    from memscape.laws import fit
+
+    _show(fit(source, law=law, columns=_pairs(column)), as_json)
+
+
+@app.command()
+def advise(
+    tokens: Annotated[str, typer.Option("--tokens", help="Unique training tokens you have: 300k, 3M.")],
+    epochs_max: Annotated[float, typer.Option("--epochs-max", help="Most passes over the data.")] = 40,
+    params: Annotated[str | None, typer.Option("--params", help="Judge this size instead of choosing one: 4M.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder whose fit.json to use; published laws without.")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Price the training on this GPU, e.g. h100.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say which size to train for how many epochs on so many tokens, what loss and memorisation to expect.
+
+    Example: memscape advise --tokens 3M --epochs-max 40 --from runs/book
+    """
+    _talk(quiet)
+    from memscape.laws import advise
+
+    _show(advise(tokens=tokens, epochs_max=epochs_max, params=params, source=source, gpu=gpu), as_json)
+
+
+@app.command()
+def audit(
+    out: Annotated[Path | None, typer.Option("--out", help="Also write audit.json there.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Check these claims only: C3, C21.")] = None,
+    results: Annotated[Path, typer.Option("--results", help="Folder of experiment results.")] = Path("results"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run every claim of the paper as code and print what holds, what does not, and the evidence.
+
+    Example: memscape audit --only C3
+    """
+    _talk(quiet)
+    from memscape.claims import audit
+
+    _show(audit(out=out, ids=only, results=results), as_json)
+
+
+@app.command()
+def report(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option("--out", help="The page; DIR/report.html.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one self-contained HTML page of everything a result folder holds, and print its path.
+
+    Example: memscape report runs/book
+    """
+    _talk(quiet)
+    from memscape.pages import report
+
+    path = report(folder, out)
+    _show({"report": str(path)} if as_json else path, as_json)
+
+
+@app.command()
+def ls(
+    folder: Folder,
+    sql: Annotated[str | None, typer.Option("--sql", help="A query over the tables runs, metrics, packs.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the runs of a folder, or ask them anything in SQL; the query can read nothing else and write nothing.
+
+    Example: memscape ls runs/book --sql "select d_model, min(train_loss) from runs group by d_model"
+    """
+    _talk(quiet)
+    from memscape.training import ls
+
+    frame = ls(folder, sql)
+    typer.echo(frame.to_json(orient="records", indent=1) if as_json else frame.to_string(index=False))
+
+
+@app.command()
+def bundle(
+    folder: Folder,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Keep the weights of runs that match, e.g. '*-s0'.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pack all results of a folder, without weights, into one small archive, and print its path.
+
+    Example: memscape bundle runs/book
+    """
+    _talk(quiet)
+    from memscape.training import bundle
+
+    path = bundle(folder, weights)
+    _show({"bundle": str(path)} if as_json else path, as_json)
+
+
+def _pairs(options: list[str] | None) -> dict[str, str]:
+    from memscape.errors import PlanError
+
+    pairs = [option.partition("=") for option in options or []]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise PlanError(f"expected NAME=COLUMN, got {wrong[0]!r}; for example --column n_params=N.")
+    return {name: column for name, _, column in pairs}
+
+
+if __name__ == "__main__":
+    main()

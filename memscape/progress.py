@@ -60,6 +60,10 @@ class Bar:
             self._progress.update(self._task, description=title)
 
 
+class OutOfBudget(Exception):
+    """The time limit has come: what is finished is kept, and the message says what is left. No error: exit 0."""
+
+
 class Budget:
     """A time limit in seconds that work checks between steps: `--budget 9m` stops cleanly, exit 0, nothing lost."""
 
@@ -67,12 +71,14 @@ class Budget:
         self.seconds, self._start = seconds, time.monotonic()
 
     @classmethod
-    def parse(cls, text: str | None) -> "Budget":
-        """Read `90`, `90s`, `9m`, `1.5h`; None is no limit."""
+    def parse(cls, text: "str | float | Budget | None") -> "Budget":
+        """Read `90`, `90s`, `9m`, `1.5h`; None is no limit; a budget that runs already stays as it is."""
         from memscape.errors import PlanError
 
-        if text is None:
-            return cls(None)
+        if isinstance(text, Budget):
+            return text
+        if text is None or not isinstance(text, str):
+            return cls(text)
         unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
         try:
             return cls(float(text[:-1]) * unit if unit else float(text))
@@ -87,3 +93,8 @@ class Budget:
     @property
     def spent(self) -> bool:
         return self.left <= 0
+
+    def check(self, rest: str) -> None:
+        """Raise OutOfBudget if the time has come; `rest` says what is left to do."""
+        if self.spent:
+            raise OutOfBudget(f"stopped after {self.seconds:g} s as asked; left: {rest}. Repeat the command to continue.")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from memscape.data.corpus import Corpus
 from memscape.errors import CorpusError, ModelError
 from memscape.folder import write_whole
-from memscape.progress import bar
+from memscape.progress import Budget, bar
 
 TOKENS_A_BATCH = 1024
 
@@ -125,7 +125,7 @@ def dissect(model: CausalLM) -> Anatomy:
     Raises:
         ModelError: no list of `num_hidden_layers` modules, or no output embedding.
     """
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     count = getattr(text, "num_hidden_layers", None) or getattr(text, "n_layers", None)
     lists = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
@@ -205,7 +205,13 @@ class Activations:
 
 
 def capture(
-    model: CausalLM, contexts: Contexts, folder: Path, *, title: str = "reading", sites: tuple[str, ...] | None = None
+    model: CausalLM,
+    contexts: Contexts,
+    folder: Path,
+    *,
+    title: str = "reading",
+    sites: tuple[str, ...] | None = None,
+    budget: Budget | None = None,
 ) -> Activations:
     """Run the model over all contexts and write states and losses to `folder`, a shard a batch; finished shards stay.
 
@@ -215,6 +221,7 @@ def capture(
         folder: where the shards go.
         title: what the progress bar says.
         sites: which places of `Anatomy.sites` to keep; all by default, `()` for losses only.
+        budget: checked before every batch.
 
     Raises:
         ModelError: no layers can be found, a token id is outside the vocabulary, or states are not finite.
@@ -240,6 +247,8 @@ def capture(
         for i in range(shards):
             path, rows = _shard(folder, i), slice(i * step, (i + 1) * step)
             if not path.exists():
+                if budget is not None:
+                    budget.check(f"{shards - i} of {shards} batches of {title}")
                 tokens = torch.from_numpy(contexts.tokens_CT1[rows])
                 logits, states = forward(model, anatomy, tokens[:, :-1].to(device))
                 loss = nn.functional.cross_entropy(

@@ -11,8 +11,10 @@ import math
 import numpy as np
 
 from memscape.instruments.cloud import Cloud
-from memscape.memory.neighbours import TIE
 from memscape.theory.measure import Measured
+
+COPY = 1e-6
+"""Squared distances below this share of the spread are exact copies: single precision cannot tell them from zero."""
 
 
 def predicted(dim: int) -> float:
@@ -27,5 +29,5 @@ def radius(cloud: Cloud) -> Measured:
 
 def duplicates(cloud: Cloud) -> Measured:
     """Return the share of states that have an exact copy in another document (the same token at the embedding)."""
-    twin = cloud.nearest.distance[:, 0] <= TIE * cloud.spread
+    twin = cloud.nearest.distance[:, 0] <= COPY * cloud.spread
     return cloud.by_document(twin.double(), lambda d: float(np.nanmean(d)), "share of states")
