@@ -1,5 +1,8 @@
 """Recipes: a run is a named function that returns a whole plan. Its docstring tells command, time and what to expect."""
 
+from collections.abc import Callable
+
+from memscape.errors import unknown
 from memscape.models.sizing import scaled
 from memscape.training.plan import Plan
 
@@ -19,3 +22,14 @@ def smoke(corpus: str = "sample", *, tokenizer: str = "bytes", seed: int = 0) ->
         corpus=corpus, tokenizer=tokenizer, data_seed=seed, batch_size=8, warmup=20, evaluations=3, n_evaluated=64,
         pack_size=4,
     )  # fmt: skip
+
+
+RECIPES: dict[str, Callable[..., Plan]] = {"smoke": smoke}
+"""Name -> recipe."""
+
+
+def named(name: str) -> Callable[..., Plan]:
+    """Return the recipe of that name; an unknown one lists the known."""
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]

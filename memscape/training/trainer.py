@@ -89,32 +89,31 @@ def train(
         except FolderError as problem:
             say(str(problem))
     began, saved, run = work.at, time.monotonic(), runs[0]
+    progress(began * work.tokens_a_step * len(runs))
     due = evaluation_steps(run)
     while work.at < run.steps and work.step.active.any():
         until = min(s for s in due if s > work.at)
         while work.at < until and not budget.spent:
+            before = work.at
             work.advance(min(until, (work.at // CHUNK + 1) * CHUNK))
-            progress(work.at * work.tokens_a_step)
+            progress((work.at - before) * work.tokens_a_step * len(runs))
         if work.at == until:
             work.evaluate()
-        late = time.monotonic() - saved > CHECKPOINT_SECONDS
-        if budget.spent or (late and work.at < run.steps):
+        over = work.at == run.steps or not work.step.active.any()
+        if over or budget.spent or time.monotonic() - saved > CHECKPOINT_SECONDS:
             try:
                 checkpoint.save(place, work.state(), pack.run_ids)
             except FolderError as problem:
-                if budget.spent:
+                if over or budget.spent:
                     raise
                 say(f"{problem} Training goes on without a checkpoint.")
             saved = time.monotonic()
-        if budget.spent and work.at < run.steps:
-            break
-    seconds = time.monotonic() - start
-    done = work.at >= run.steps or not work.step.active.any()
-    outcome = Outcome(bool(done), seconds, (work.at - began) * work.tokens_a_step * len(runs))
-    if done:
-        work.finish(Path(folder), pack)
-        write_json(place.parent / "timing.json", {**outcome._asdict(), "device": str(device), "steps": work.at})
-        place.unlink(missing_ok=True)
+        if budget.spent and not over:
+            return Outcome(False, time.monotonic() - start, (work.at - began) * work.tokens_a_step * len(runs))
+    work.finish(Path(folder))
+    outcome = Outcome(True, time.monotonic() - start, (work.at - began) * work.tokens_a_step * len(runs))
+    write_json(place.parent / "timing.json", {**outcome._asdict(), "device": str(device), "steps": work.at})
+    place.unlink(missing_ok=True)
     return outcome
 
 
@@ -198,10 +197,12 @@ class Packed:
         self.history = list(tensors["history"])
         self.at = int(tensors["step"])
 
-    def finish(self, folder: Path, pack: Pack) -> None:
+    def finish(self, folder: Path) -> None:
         """Write the folder of every member; a member's result.json comes last."""
         history = torch.stack(self.history).numpy()
         for p, run in enumerate(self.runs):
+            if (folder / "runs" / run.run_id / "result.json").exists():
+                continue  # written before a kill that came between two members
             write_run(
                 folder / "runs" / run.run_id, run, self.splits[p], self.sets[p], self.floors[p], history[:, p],
                 self.step, p, int(self.step.taken_P[p]),

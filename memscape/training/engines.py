@@ -1,0 +1,198 @@
+"""Engines: who trains the packs of a plan, and what happens when one of them dies.
+
+`local` starts a worker process per GPU, or on a CPU as many single-threaded workers as there are cores; `ray` sends the
+same packs to a Ray cluster. Packs are independent: they meet only in the sweep's folder.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from memscape.errors import MemscapeError, PlanError, unknown
+from memscape.progress import Budget, say
+from memscape.training.worker import run_pack
+
+ATTEMPTS = 3
+"""How often a pack is tried when its worker dies."""
+
+
+class Sink(Protocol):
+    """What an engine tells the sweep."""
+
+    def progress(self, tokens: int) -> None:
+        """So many more tokens were trained on."""
+
+    def ended(self, pack_id: str, event: dict[str, Any]) -> list[str]:
+        """A pack ended as `event` says; return the packs to train in its place (its halves, after running out of memory)."""
+
+
+def devices(device: str | None) -> list[str]:
+    """Return the devices to work on: every GPU for None or `cuda`, one `cpu` a core otherwise.
+
+    Raises:
+        PlanError: a GPU asked for where there is none.
+    """
+    import torch
+
+    n_gpus = torch.cuda.device_count() if device != "cpu" else 0
+    if device not in (None, "cpu") and not device.startswith("cuda"):
+        raise PlanError(f"device {device!r} is unknown; expected cpu, cuda or cuda:N.")
+    if device is not None and device.startswith("cuda"):
+        index = int(device[5:] or 0) if device[4:5] in ("", ":") and (device[5:] or "0").isdecimal() else n_gpus
+        if index >= n_gpus:
+            raise PlanError(f"device {device!r} asked for, torch sees {n_gpus} GPUs; use --device cpu.")
+        if ":" in device:
+            return [device]
+    return [f"cuda:{i}" for i in range(n_gpus)] or ["cpu"] * n_cores()
+
+
+def n_cores() -> int:
+    """Return the CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_for(n_packs: int, device: str) -> int:
+    """Return threads a worker: all cores are used, and the number depends on the whole plan only, never on what is left.
+
+    A result must not depend on how often the sweep was stopped, and sums depend on the number of threads.
+    """
+    return max(1, n_cores() // n_packs) if device == "cpu" else max(1, min(4, n_cores()))
+
+
+def named(engine: str) -> Callable[..., None]:
+    """Return the engine of that name."""
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    return ENGINES[engine]
+
+
+def local(folder: Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
+    """Train packs in worker processes of this machine; a worker that dies is replaced and its pack tried again."""
+    places = devices(device)
+    places = places[: max(1, len(packs))]
+    waiting: queue.Queue[str] = queue.Queue()
+    for pack in packs:
+        waiting.put(pack)
+    failures: list[BaseException] = []
+
+    def serve(place: str) -> None:
+        try:
+            with contextlib.closing(Worker(folder, place, threads_for(n_packs, place))) as worker:
+                while not budget.spent and not failures:
+                    pack = waiting.get_nowait()
+                    for follower in sink.ended(pack, worker.train(pack, budget, sink)):
+                        waiting.put(follower)
+        except queue.Empty:
+            return
+        except BaseException as problem:
+            failures.append(problem)
+
+    threads = [threading.Thread(target=serve, args=(place,)) for place in places]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt as problem:
+        failures.append(problem)  # workers finish their event, see it and stop
+        raise
+    if failures:
+        raise failures[0]
+
+
+class Worker:
+    """A worker process and the pipe to it."""
+
+    def __init__(self, folder: Path, device: str, threads: int):
+        self.command = [sys.executable, "-m", "memscape.training.worker", str(folder), device, str(threads)]
+        self.threads = threads
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
+        return subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        )
+
+    def train(self, pack: str, budget: Budget, sink: Sink) -> dict[str, Any]:
+        """Return how a pack ended; `{"event": "lost"}` if its workers died `ATTEMPTS` times."""
+        for attempt in range(1, ATTEMPTS + 1):
+            event = self._try(pack, budget, sink)
+            if event is not None:
+                return event
+            code = self.process.wait()
+            self.process = self._start()
+            say(f"worker of pack {pack} died (exit {code}), attempt {attempt} of {ATTEMPTS}; its checkpoint goes on.")
+        return {"event": "lost", "reason": f"its workers died {ATTEMPTS} times"}
+
+    def _try(self, pack: str, budget: Budget, sink: Sink) -> dict[str, Any] | None:
+        seconds = None if budget.seconds is None else max(0.0, budget.left)
+        try:
+            print(json.dumps({"pack": pack, "seconds": seconds}), file=self.process.stdin, flush=True)
+        except OSError:
+            return None
+        for line in self.process.stdout or ():
+            event = json.loads(line)
+            if event["event"] != "progress":
+                return event
+            sink.progress(event["tokens"])
+        return None
+
+    def close(self) -> None:
+        """End the process: it leaves when its stdin closes."""
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def ray(folder: Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
+    """Train packs as tasks of a Ray cluster: the one that is running (RAY_ADDRESS), else one on this machine.
+
+    Every node must see `folder` under the same path. A task whose worker or node dies is tried again from its checkpoint.
+    """
+    try:
+        import ray
+    except ImportError as problem:
+        raise MemscapeError("engine 'ray' needs Ray, which is not installed; pip install 'memscape[ray]'.") from problem
+
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False)
+    gpus = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+    if device is not None and device.startswith("cuda") and not gpus:
+        raise PlanError(f"device {device!r} asked for, the Ray cluster has no GPU; use --device cpu.")
+    place = "cuda" if gpus else "cpu"
+    threads = threads_for(n_packs, place)
+    task = ray.remote(run_pack).options(
+        max_retries=ATTEMPTS, num_cpus=1 if gpus else threads, num_gpus=1 if gpus else 0
+    )
+
+    def submit(pack: str) -> Any:
+        return task.remote(folder.resolve(), pack, place, threads, None if budget.seconds is None else max(0.0, budget.left))
+
+    running = {submit(pack): pack for pack in packs}
+    while running:
+        ready, _ = ray.wait(list(running), timeout=60.0)
+        if not ready:
+            say(f"{len(running)} packs are with Ray; none has ended in the last minute.")
+        for future in ready:
+            pack = running.pop(future)
+            try:
+                event = ray.get(future)
+            except ray.exceptions.RayError as problem:
+                event = {"event": "lost", "reason": str(problem).splitlines()[0]}
+            sink.progress(event.get("tokens", 0))
+            for follower in sink.ended(pack, event):
+                running[submit(follower)] = follower
+
+
+ENGINES: dict[str, Callable[..., None]] = {"local": local, "ray": ray}
+"""Name -> engine."""

@@ -1,0 +1,133 @@
+"""What a plan will cost, before it starts: tokens, FLOPs, memory, and time measured on this machine.
+
+The calibration trains the first steps of one pack of each shape on made-up tokens, about a second in all, and multiplies.
+"""
+
+import time
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from memscape.models import build
+from memscape.models.packed import initialise
+from memscape.models.sizing import parameters
+from memscape.training import engines
+from memscape.training.config import RunConfig
+from memscape.training.evaluate import evaluate
+from memscape.training.plan import Plan
+from memscape.training.step import PackedStep
+
+START_SECONDS = {"cpu": 4.0, "cuda": 20.0}
+"""What a worker needs before its first step: imports, and on a GPU compilation (per shape)."""
+
+
+class Price(BaseModel):
+    """A plan's cost."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: str
+    """Name of the plan."""
+    runs: int
+    packs: int
+    tokens: int
+    """Tokens trained on, all runs together."""
+    flops: float
+    """FLOPs of training, all runs together."""
+    memory_bytes: int
+    """Largest memory of one worker."""
+    workers: int
+    """Workers on this machine."""
+    seconds: float
+    """Expected time from start to end with these workers."""
+    tokens_per_second: float
+    """All workers together."""
+    device: str
+    """Where the calibration ran."""
+
+    def __str__(self) -> str:
+        clock = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.1f} min"
+        return (
+            f"{self.plan}: {self.runs} runs in {self.packs} packs, {self.tokens:,} tokens, {self.flops:.3g} FLOPs; "
+            f"about {clock} with {self.workers} workers ({self.device}), {self.tokens_per_second:,.0f} tokens/s, "
+            f"up to {self.memory_bytes / 2**20:,.0f} MiB each"
+        )
+
+
+def price(plan: Plan, *, device: str | None = None) -> Price:
+    """Return what a plan will cost on this machine, from a calibration of one or two seconds."""
+    places = engines.devices(device)[: len(plan.packs)]
+    place = places[0].split(":")[0]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(engines.threads_for(len(plan.packs), place))
+    try:
+        speeds: dict[tuple, tuple[float, float]] = {}
+        packs = []
+        for pack in plan.packs:
+            members = plan.members(pack)
+            key = (members[0].model, members[0].batch_size, len(members))
+            if key not in speeds:
+                speeds[key] = _calibrate(members, place)
+            step, check = speeds[key]
+            run = members[0]
+            packs.append(run.steps * step + run.evaluations * sum(map(_share_evaluated(members), range(3))) * check)
+    finally:
+        torch.set_num_threads(threads)
+    shapes = len({plan.members(pack)[0].model for pack in plan.packs})
+    start = START_SECONDS[place] * (shapes if place == "cuda" else 1)
+    seconds = start + max(sum(packs) / len(places), max(packs))
+    tokens = sum(run.tokens_seen for run in plan.runs)
+    return Price(
+        plan=plan.name, runs=len(plan.runs), packs=len(plan.packs), tokens=tokens, flops=sum(r.flops for r in plan.runs),
+        memory_bytes=max(memory(plan.members(pack), place) for pack in plan.packs), workers=len(places),
+        seconds=seconds, tokens_per_second=tokens / seconds, device=place,
+    )  # fmt: skip
+
+
+def memory(members: list[RunConfig], device: str) -> int:
+    """Return the bytes one pack needs: weights, gradients, two moments, activations kept for the backward pass, logits."""
+    run = members[0]
+    model, P = run.model, len(members)
+    tokens = P * run.batch_size * model.seq_len
+    state = P * parameters(model).total * 4 * (5 if device == "cpu" else 6)
+    width = sum(8 * model.d_model + 3 * layer.d_ff + 3 * layer.n_heads * layer.d_head for layer in model.layers)
+    activations = tokens * (width + 3 * model.vocab_size) * (4 if device == "cpu" else 2)
+    base = 400 * 2**20 if device == "cpu" else 1500 * 2**20
+    return int(base + state + activations)
+
+
+def _calibrate(members: list[RunConfig], device: str) -> tuple[float, float]:
+    """Return seconds a training step, and seconds an evaluated sequence of every member, for a pack of this shape."""
+    run = members[0]
+    model = build(run.model, len(members))
+    initialise(model, [m.seed for m in members])
+    step = PackedStep(model.to(device), members, bos=0, compiled=False, bf16=device == "cuda")
+    shape = (len(members), run.batch_size, run.model.seq_len)
+    targets = torch.randint(0, run.model.vocab_size, shape, device=device)
+    step(targets)
+    seconds = _timed(lambda: step(targets), device)
+    pool = targets[0]
+    rows = [torch.arange(len(pool), device=device) for _ in members]
+    check = _timed(lambda: evaluate(step.model, pool, rows, 0), device) / len(pool)
+    return seconds, check
+
+
+def _timed(work: Any, device: str, least: float = 0.1) -> float:
+    """Return seconds a call: the quicker half of as many calls as fit in `least` seconds, at least two."""
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < least:
+        start = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    quick = sorted(times)[: (len(times) + 1) // 2]
+    return sum(quick) / len(quick)
+
+
+def _share_evaluated(members: list[RunConfig]) -> Any:
+    """How many sequences of each of the three sets an evaluation reads: the held-out sets are taken to be full."""
+    run = members[0]
+    longest = max(m.n_tokens for m in members) // run.model.seq_len
+    return lambda which: min(run.n_evaluated, longest) if which == 0 else run.n_evaluated

@@ -1,0 +1,98 @@
+"""The runs of a folder as one table: a row a finished run, printed, framed, or handed to the laws.
+
+    runs = Runs.load("runs/book")
+    runs.to_frame().groupby("d_model").train_loss.min()
+"""
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memscape.errors import FolderError
+from memscape.folder import read_json
+
+SHOWN = ("run_id", "n_params", "n_tokens", "epochs", "status", "train_loss", "floor", "fresh_loss", "other_loss",
+         "memorised_share", "bits_per_param", "extracted_share")  # fmt: skip
+"""Columns worth a person's eye; `to_frame` has them all."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Finished runs, and how many of the plan are still to come."""
+
+    folder: Path
+    rows: tuple[dict[str, Any], ...]
+    """One flat dict a run: the content of its result.json."""
+    n_planned: int
+    """Runs in the plan, finished or not."""
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Runs":
+        """Return the finished runs of a sweep's folder, in the order of its plan."""
+        folder = Path(folder)
+        if not (folder / "plan.json").exists():
+            raise FolderError(f"{folder} holds no plan.json; expected the folder of a sweep.")
+        planned = [run["run_id"] for run in read_json(folder / "plan.json")["runs"]]
+        done = [folder / "runs" / run_id / "result.json" for run_id in planned]
+        return cls(folder, tuple(read_json(path) for path in done if path.exists()), len(planned))
+
+    @property
+    def left(self) -> int:
+        """Runs of the plan that are not finished."""
+        return self.n_planned - len(self.rows)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run of the plan is finished."""
+        return self.left == 0
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame, a row a run, a column a field of result.json."""
+        import pandas
+
+        return pandas.DataFrame(list(self.rows))
+
+    def model_dump(self, mode: str = "json") -> list[dict[str, Any]]:
+        """Return the rows, for JSON."""
+        return list(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.rows[i]
+
+    @property
+    def summary(self) -> str:
+        """One line: how many runs, how many are left, where."""
+        rest = "" if self.complete else f", {self.left} left: repeat the command to continue"
+        return f"{len(self)} runs finished in {self.folder}{rest}"
+
+    def __str__(self) -> str:
+        cells = [[_short(row[name]) for name in SHOWN] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(SHOWN, *cells, strict=True)]
+        lines = ["  ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)) for line in (SHOWN, *cells)]
+        return "\n".join([*(lines if cells else []), self.summary])
+
+    def __repr__(self) -> str:
+        return f"<Runs: {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in SHOWN)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_short(row[name]))}</td>" for name in SHOWN) + "</tr>" for row in self.rows
+        )
+        return f"<p>{html.escape(self.summary)}</p><table><tr>{head}</tr>{body}</table>"
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
