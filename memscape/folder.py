@@ -10,6 +10,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         part.replace(path)
     except OSError as problem:
         raise _unwritable(path, problem) from problem
+    except Exception as problem:  # safetensors reports a full disk with an exception of its own
+        if found := re.search(r"os error (\d+)", str(problem)):
+            raise _unwritable(path, OSError(int(found[1]), os.strerror(int(found[1])))) from problem
+        raise
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

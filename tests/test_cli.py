@@ -1,0 +1,97 @@
+"""The command line is quick, complete in its help, and tells an error of the user's making in one line."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from memscape import errors
+from memscape.cli import app
+
+GROUP = typer.main.get_command(app)
+
+
+def memscape(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """Run the real command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "memscape.cli", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
+
+
+def test_help_needs_no_heavy_room():
+    """`--help` is instant because torch, transformers and the rooms are imported inside commands only."""
+    code = "import sys; sys.argv = ['memscape', '--help']\nimport memscape.cli as c\n"
+    code += "try: c.main()\nexcept SystemExit: pass\n"
+    code += "heavy = {'torch', 'transformers', 'numpy', 'pandas', 'scipy', 'duckdb', 'plotly', 'datasets'} & set(sys.modules)\n"
+    code += "assert not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "study" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(GROUP.commands))
+def test_every_command_has_a_sentence_an_example_and_both_modes(name):
+    """One sentence, a runnable example, --json for machines and --quiet."""
+    command = GROUP.commands[name]
+    assert "Example: memscape " + name in command.help
+    options = {flag for parameter in command.params for flag in parameter.opts}
+    assert {"--json", "--quiet"} <= options
+
+
+@pytest.mark.parametrize("name", sorted(GROUP.commands))
+def test_every_option_is_explained(name):
+    """An option without help is a riddle."""
+    for parameter in GROUP.commands[name].params:
+        assert parameter.help, f"{name}: {parameter.name}"
+
+
+def test_wrong_usage_is_exit_2_and_a_wrong_input_exit_1(tmp_path):
+    """The two are told apart, as scripts expect."""
+    assert memscape("study", "--nonsense").returncode == 2
+    wrong = memscape("probe", "stories260K", "--corpus", str(tmp_path / "absent.txt"), "--out", str(tmp_path / "out"))
+    assert wrong.returncode == 1
+    assert wrong.stdout == ""
+    assert wrong.stderr.strip().count("\n") == 0
+    assert "absent.txt" in wrong.stderr
+    assert not (tmp_path / "out" / "profile.json").exists()
+
+
+def test_an_unexpected_error_keeps_its_traceback():
+    """A bug of ours must not be dressed up as the user's."""
+    code = "import memscape.cli as c\nc.app = lambda: 1 / 0\nc.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "ZeroDivisionError" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_json_is_data_on_stdout_and_talk_on_stderr(tmp_path):
+    """A machine reads stdout; --quiet silences the rest."""
+    arguments = ["probe", "stories260K", "--limit", "2048", "--context", "64", "--queries", "64", "--json"]
+    loud = memscape(*arguments, "--out", str(tmp_path / "a"))
+    assert json.loads(loud.stdout)["model"]["n_params"] == 260_032
+    assert "reading" in loud.stderr
+    again = memscape(*arguments, "--out", str(tmp_path / "a"), "--quiet")
+    assert again.stderr == ""
+    assert json.loads(again.stdout) == json.loads(loud.stdout)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    """With the nearest one as a guess."""
+    message = str(errors.unknown("recipe", "lapto", ["laptop", "smoke"]))
+    assert message == "recipe 'lapto' is unknown; known: laptop, smoke. Did you mean 'laptop'?"
+
+
+@pytest.mark.slow
+def test_help_is_under_half_a_second():
+    """The median of five starts of the real command."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        memscape("--help")
+        times.append(time.perf_counter() - start)
+    assert sorted(times)[2] < 0.5 * (2 if os.environ.get("CI") else 1)
