@@ -1,0 +1,248 @@
+// What happens to one tile of products while it is still in the cache: candidates, energy, and the proof of both.
+//
+// A tile holds s = x.p for centred, rounded queries x and patterns p. Their squared distance is n_x + n_p - 2 s, and the
+// distance of the vectors before rounding differs from its root by at most r_x + r_p, the norms of what rounding took
+// away. A pattern is a candidate while its lower bound is under the k-th smallest upper bound so far; all others enter
+// the sums of the energy, twice: as computed, and at the largest they could be. Vectors are GCC and Clang extensions, so
+// one source serves every processor. Built and called by cascade.py.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <thread>
+#include <vector>
+
+// The running state of a block of queries: one entry a row, `capacity` a row in the arrays of candidates.
+struct Rows {
+    int64_t n, capacity, k, threads;
+    float beta, gap, spill;          // inverse squared distance or 0; relative error of a sum, of a stored product
+    const float *norm, *residue;     // n_x and r_x
+    const int64_t *group, *self;     // may be null
+    float* reach;                    // k-th smallest upper bound of a distance; infinite at first
+    float* level;                    // smallest n_p - 2 s that entered the sums; infinite at first
+    double *sum, *heat, *ceiling;    // of t = exp(-beta (near - level)), of -t log t, of the largest t could be
+    int32_t* count;                  // candidates
+    uint8_t* spilled;                // more candidates than capacity
+    int64_t* place;                  // their patterns
+    float *near, *error;             // their n_p - 2 s, and the bound of its error
+    float *lower, *upper;            // bounds of their distance
+};
+
+// One tile of patterns against those queries.
+struct Tile {
+    int64_t n, origin;               // patterns in the tile, index of its first
+    const void* product;             // s, row-major, n a row
+    const float *norm, *residue;     // n_p and r_p
+    const float* floor;              // (1 - gap) n_p - r_p^2
+    const int64_t* group;            // may be null
+};
+
+namespace {
+
+constexpr int WIDE = 16, BLOCK = 64;
+typedef float Floats __attribute__((vector_size(4 * WIDE)));
+typedef int32_t Ints __attribute__((vector_size(4 * WIDE)));
+constexpr float INF = std::numeric_limits<float>::infinity();
+constexpr float NEGLIGIBLE = 40.0f;  // nats: exp(-40) of the largest term is left out
+constexpr float TIE = 1e-6f;
+
+inline Floats load(const float* p) { Floats v; std::memcpy(&v, p, sizeof v); return v; }
+inline void store(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
+inline Floats magnitude(Floats v) { return v < 0.0f ? -v : v; }
+inline float total(Floats v) { float t = 0; for (int l = 0; l < WIDE; ++l) t += v[l]; return t; }
+inline float least(Floats v) { float t = v[0]; for (int l = 1; l < WIDE; ++l) t = std::min(t, v[l]); return t; }
+inline float widened(float v) { return v; }
+inline float widened(uint16_t v) { const uint32_t bits = uint32_t(v) << 16; float f; std::memcpy(&f, &bits, 4); return f; }
+
+// exp(y) to 3e-7 relative, held between 2^-126 and 2^126.
+inline Floats exponential(Floats y) {
+    Floats t = y * 1.4426950408889634f;
+    t = t < -126.0f ? Floats{} - 126.0f : t;
+    t = t > 126.0f ? Floats{} + 126.0f : t;
+    const Floats whole = (t + 12582912.0f) - 12582912.0f;  // rounds to the nearest integer
+    const Floats f = t - whole;
+    Floats e = Floats{} + 1.5403530e-4f;
+    e = e * f + 1.3333558e-3f; e = e * f + 9.6181291e-3f; e = e * f + 5.5504109e-2f;
+    e = e * f + 2.4022651e-1f; e = e * f + 6.9314718e-1f; e = e * f + 1.0f;
+    Ints bits; std::memcpy(&bits, &e, sizeof bits);
+    bits += __builtin_convertvector(whole, Ints) << 23;
+    std::memcpy(&e, &bits, sizeof e);
+    return e;
+}
+
+template <class Work> void share(int64_t n, int64_t threads, Work work) {
+    std::vector<std::thread> others;
+    for (int64_t t = 1; t < threads; ++t) others.emplace_back(work, n * t / threads, n * (t + 1) / threads);
+    work(0, n / threads);
+    for (auto& other : others) other.join();
+}
+
+// Lower the level of a row's sums to `low`, if it lies under it.
+void sink(const Rows& rows, int64_t q, float low) {
+    const float level = rows.level[q];
+    if (!(low < level)) return;
+    if (!std::isinf(level)) {
+        const double drop = double(rows.beta) * (double(level) - low), scale = std::exp(-drop);
+        rows.heat[q] = (rows.heat[q] + rows.sum[q] * drop) * scale;
+        rows.sum[q] *= scale; rows.ceiling[q] *= scale;
+    }
+    rows.level[q] = low;
+}
+
+// Drop the candidates that cannot be among the k nearest; they enter the sums instead.
+void compact(const Rows& rows, int64_t q) {
+    const int64_t base = q * rows.capacity, n = rows.count[q];
+    if (n >= rows.k) {
+        std::vector<float> upper(rows.upper + base, rows.upper + base + n);
+        std::nth_element(upper.begin(), upper.begin() + rows.k - 1, upper.end());
+        rows.reach[q] = std::min(rows.reach[q], upper[rows.k - 1] * (1 + TIE));
+    }
+    int64_t kept = base;
+    for (int64_t c = base; c < base + n; ++c) {
+        if (rows.lower[c] <= rows.reach[q]) {
+            rows.place[kept] = rows.place[c]; rows.near[kept] = rows.near[c]; rows.error[kept] = rows.error[c];
+            rows.lower[kept] = rows.lower[c]; rows.upper[kept] = rows.upper[c];
+            ++kept;
+        } else if (rows.beta > 0) {
+            sink(rows, q, rows.near[c]);
+            const double y = double(rows.beta) * (double(rows.near[c]) - rows.level[q]), t = std::exp(-y);
+            rows.sum[q] += t; rows.heat[q] += t * y;
+            rows.ceiling[q] += std::exp(double(rows.beta) * rows.error[c] - y);
+        }
+    }
+    rows.count[q] = int32_t(kept - base);
+}
+
+// One row of a tile, a block of patterns at a time. A distance is above T if, with T' = T + r_x,
+// n_p - 2 s - slack - r_p (r_p + 2 T') > T'^2 - n_x, where slack = gap (n_x + n_p) + spill |s|; almost every block is
+// dismissed by that test for T = reach and for T = horizon, where the energy's terms become negligible.
+template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_t q) {
+    const Stored* product = static_cast<const Stored*>(tile.product) + q * tile.n;
+    const float n_x = rows.norm[q], r_x = rows.residue[q], beta = rows.beta, beyond = -(1 - rows.gap) * n_x;
+    const int64_t own = rows.self ? rows.self[q] - tile.origin : -1;
+    const auto audible = [&] { return std::sqrt(std::max(0.0f, rows.level[q] + n_x) + NEGLIGIBLE / beta) + r_x; };
+    float reach = rows.reach[q] + r_x, horizon = beta > 0 ? audible() : 0.0f;
+    for (int64_t start = 0; start < tile.n; start += BLOCK) {
+        const int64_t n = std::min<int64_t>(BLOCK, tile.n - start);
+        if (n == BLOCK && reach < INF && horizon < INF) {
+            Floats best = Floats{} + INF, nearest = Floats{} + INF;
+            for (int l = 0; l < BLOCK; l += WIDE) {
+                float wide[WIDE];
+                for (int i = 0; i < WIDE; ++i) wide[i] = widened(product[start + l + i]);
+                const Floats s = load(wide), r = load(tile.residue + start + l);
+                const Floats low = load(tile.floor + start + l) - 2.0f * s - rows.spill * magnitude(s);
+                const Floats candidate = low - 2 * reach * r;
+                best = candidate < best ? candidate : best;
+                if (beta > 0) {
+                    const Floats heard = low - 2 * horizon * r;
+                    nearest = heard < nearest ? heard : nearest;
+                }
+            }
+            if (least(best) > reach * reach + beyond && !(beta > 0 && least(nearest) <= horizon * horizon + beyond))
+                continue;
+        }
+        float s[BLOCK] = {}, near[BLOCK], error[BLOCK];
+        const float *norm = tile.norm + start, *residue = tile.residue + start;
+        for (int64_t l = 0; l < n; ++l) {
+            s[l] = widened(product[start + l]);
+            near[l] = norm[l] - 2.0f * s[l];
+        }
+        for (int64_t l = n; l < BLOCK; ++l) near[l] = INF;
+        if (rows.group)
+            for (int64_t l = 0; l < n; ++l) near[l] = tile.group[start + l] == rows.group[q] ? INF : near[l];
+        if (own >= start && own < start + n) near[own - start] = INF;
+
+        for (int64_t l = 0; l < n; ++l) {
+            if (near[l] == INF) continue;
+            const double d2 = double(n_x) + near[l], r = double(r_x) + residue[l];
+            const double slack = rows.gap * (double(n_x) + norm[l]) + rows.spill * std::fabs(s[l]);
+            const double lower = std::sqrt(std::max(0.0, d2 - slack)) - r;
+            if (lower > rows.reach[q]) continue;
+            if (rows.count[q] == rows.capacity) {
+                compact(rows, q);
+                if (lower > rows.reach[q]) continue;
+                if (rows.count[q] == rows.capacity) { rows.spilled[q] = 1; continue; }
+            }
+            const double upper = std::sqrt(std::max(0.0, d2 + slack)) + r;
+            const int64_t c = q * rows.capacity + rows.count[q]++;
+            rows.place[c] = tile.origin + start + l;
+            rows.near[c] = near[l];
+            rows.error[c] = float(upper * upper - d2);
+            rows.lower[c] = float(lower);
+            rows.upper[c] = float(upper);
+            near[l] = INF;
+        }
+        reach = rows.reach[q] + r_x;
+        if (!(beta > 0)) continue;
+
+        Floats smallest = Floats{} + INF;
+        for (int l = 0; l < BLOCK; l += WIDE) smallest = load(near + l) < smallest ? load(near + l) : smallest;
+        if (least(smallest) == INF) continue;
+        sink(rows, q, least(smallest));
+        const float level = rows.level[q];
+        horizon = audible();
+        for (int64_t l = 0; l < n; ++l) {
+            const float r = r_x + residue[l], slack = rows.gap * (norm[l] + n_x) + rows.spill * std::fabs(s[l]);
+            error[l] = slack + r * (r + 2 * std::sqrt(std::max(0.0f, near[l] + n_x + slack)));
+        }
+        for (int64_t l = n; l < BLOCK; ++l) error[l] = 0;
+        Floats sums{}, heats{}, ceilings{};
+        for (int l = 0; l < BLOCK; l += WIDE) {
+            const Floats d = load(near + l), y = beta * (d - level), term = exponential(-y);
+            sums += d == INF ? Floats{} : term;
+            heats += d == INF ? Floats{} : term * y;
+            ceilings += d == INF ? Floats{} : exponential(beta * load(error + l) - y);
+        }
+        rows.sum[q] += total(sums); rows.heat[q] += total(heats); rows.ceiling[q] += total(ceilings);
+    }
+}
+
+double squared(const float* x, const float* p, int64_t d) {
+    double lanes[8] = {}, t = 0;
+    int64_t i = 0;
+    for (; i + 8 <= d; i += 8)
+        for (int l = 0; l < 8; ++l) { const double a = double(x[i + l]) - p[i + l]; lanes[l] += a * a; }
+    for (; i < d; ++i) { const double a = double(x[i]) - p[i]; t += a * a; }
+    for (double lane : lanes) t += lane;
+    return t;
+}
+
+double squared(const float* x, const uint16_t* p, int64_t d) {
+    double t = 0;
+    for (int64_t i = 0; i < d; i += BLOCK) {
+        float wide[BLOCK];
+        const int64_t n = std::min<int64_t>(BLOCK, d - i);
+        for (int64_t l = 0; l < n; ++l) wide[l] = widened(p[i + l]);
+        t += squared(x + i, wide, n);
+    }
+    return t;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Take one tile into the running state of all rows; `few` says that products are stored as bfloat16.
+void scan(const Rows* rows, const Tile* tile, int few) {
+    share(rows->n, rows->threads, [=](int64_t from, int64_t to) {
+        for (int64_t q = from; q < to; ++q)
+            few ? scan_row<uint16_t>(*rows, *tile, q) : scan_row<float>(*rows, *tile, q);
+    });
+}
+
+// Keep the candidates that can still be among the k nearest and write their squared distances, in float64.
+void rescore(const Rows* rows, const float* queries, const void* patterns, int64_t d, int few, double* distance) {
+    share(rows->n, rows->threads, [=](int64_t from, int64_t to) {
+        for (int64_t q = from; q < to; ++q) {
+            compact(*rows, q);
+            for (int64_t c = q * rows->capacity; c < q * rows->capacity + rows->count[q]; ++c) {
+                const int64_t at = rows->place[c] * d;
+                distance[c] = few ? squared(queries + q * d, static_cast<const uint16_t*>(patterns) + at, d)
+                                  : squared(queries + q * d, static_cast<const float*>(patterns) + at, d);
+            }
+        }
+    });
+}
+
+}
