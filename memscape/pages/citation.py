@@ -107,7 +107,7 @@ class Records:
             return None
         low, high = self.number(f"{source}/low", style), self.number(f"{source}/high", style)
         unit = self.text(f"{source}/unit")
-        pure = unit is None or unit.value in ("1", "")
+        pure = unit is None or unit.value in ("1", "") or style == "percent"
         return Measure(
             value,
             low,
@@ -284,7 +284,8 @@ def _significant(value: float, digits: int) -> str:
     exponent = math.floor(math.log10(abs(rounded)))
     if exponent < -4 or exponent > 8:
         return f"{value:.{digits - 1}e}"
-    return f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
+    # A zero before the point would be read as a digit that is known: 171.5 is 172 at two digits too.
+    return f"{rounded:,.{digits - 1 - exponent}f}" if exponent < digits - 1 else f"{value:,.0f}"
 
 
 def _scaled(value: float) -> str:

@@ -1,8 +1,8 @@
 """What does a figure consist of? Columns with their sources, traces that only name columns, a sentence it supports.
 
-A figure holds no number of its own: traces pick rows of columns, columns are read from the result folder, and labels are
-words and cited values. The page's script turns this into Plotly, the CSV download and the fallbacks; a test resolves every
-column again.
+A figure holds no number of its own: traces pick rows of columns, columns are read from the result folder, and labels
+are words and cited values. The page's script turns this into Plotly, the CSV download and the fallbacks; a test
+resolves every column again.
 """
 
 import re
@@ -33,10 +33,12 @@ class Figure:
     """The sentence it supports, with n and the kind of interval."""
     columns: dict[str, Column]
     traces: list[dict[str, Any]]
-    """`kind` (line, points, bars, heat, surface), column names for x, y, z, `rows` picked from them, `label`, `look`."""
+    """`kind` (line, points, bars, heat, surface), names of columns for x, y, z, `rows` of them, `label`, `look`."""
     axes: dict[str, dict[str, Any]]
     """`x`, `y` (and `z`): `title` with its unit, `scale` (linear, log, category)."""
     height: int = 420
+    key: str = ""
+    """What the names at the ends of the lines are."""
 
     @property
     def sources(self) -> str:
@@ -55,6 +57,7 @@ class Figure:
             "traces": [{**t, "label": label(t["label"])} if t.get("label") else t for t in self.traces],
             "axes": {k: a | {"title": label(a["title"])} if a.get("title") else a for k, a in self.axes.items()},
             "height": self.height,
+            "key": self.key,
         }
 
 

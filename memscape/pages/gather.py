@@ -80,7 +80,8 @@ def gather(folder: Path) -> Story:
     profiles = tuple(name for name in files if name.rsplit("/", 1)[-1] == "profile.json")
     if not any(isinstance(content, dict) for content in files.values()):
         raise FolderError(
-            f"expected results in {folder} (fit.json, probe/*/profile.json, runs/*/result.json, ...), found none that can "
+            f"expected results in {folder} (fit.json, probe/*/profile.json, runs/*/result.json, ...), found none "
+            f"that can "
             f"be read; run `memscape study --out {folder}` or another memscape command first."
         )
     return Story(Records(files), profiles, runs, tuple(damaged))

@@ -46,13 +46,27 @@ def losses(story: Story) -> Figure | None:
     if "floor" in data:
         lowest = {tokens: i for (_, tokens), i in cells.items() if data["floor"].values[i] is not None}
         traces.append(
-            {"kind": "line", "x": "n_tokens", "y": "floor", "rows": [lowest[t] for t in sorted(lowest)], "look": "second",
-             "dash": "dot", "label": "floor", "tag": True}
+            {
+                "kind": "line",
+                "x": "n_tokens",
+                "y": "floor",
+                "rows": [lowest[t] for t in sorted(lowest)],
+                "look": "second",
+                "dash": "dot",
+                "label": "floor",
+                "tag": True,
+            }
         )
     for place, size in enumerate(sizes):
         rows = [i for (n, _), i in cells.items() if n == size]
-        common = {"kind": "line", "x": "n_tokens", "rows": rows, "look": _shade(place, len(sizes)), "marks": True,
-                  "hover": {"run": "run_id"}}
+        common = {
+            "kind": "line",
+            "x": "n_tokens",
+            "rows": rows,
+            "look": _shade(place, len(sizes)),
+            "marks": True,
+            "hover": {"run": "run_id"},
+        }
         traces.append({**common, "y": "train_loss", "error": "train_sem", "dash": "dash", "hollow": True})
         name = say("{size}", size=story.records.number(f"{story.runs[rows[0]]}#/n_params", "count"))
         traces.append({**common, "y": "fresh_loss", "error": "fresh_sem", "label": name, "tag": True})
@@ -60,31 +74,39 @@ def losses(story: Story) -> Figure | None:
         "x": {"title": "unique training tokens", "scale": "log"},
         "y": {"title": "loss (nats per token)"},
     }
-    return Figure("losses", "Training and held-out loss meet as the data grow", _loss_caption(story, cells), data, traces, axes, 520)
+    return Figure(
+        "losses", "Loss against the amount of text", _loss_caption(story, cells), data, traces, axes, 520, "parameters"
+    )
 
 
 def _loss_caption(story: Story, cells: dict[tuple[float, float], int]) -> Sentence:
     largest = max(size for size, _ in cells)
     rows = [i for (size, _), i in cells.items() if size == largest]
     few, many = story.runs[rows[0]], story.runs[rows[-1]]
-    gap = "fresh_loss | {run}#/train_loss"
     number = story.records.number
     return join(
         " ",
         [
-            Sentence("Solid: text the model never saw. Dashed: its training text. Dotted: the floor that full memorisation would reach."),
+            Sentence(
+                "Solid: text the model never saw. Dashed: its training text. Dotted: the floor that full "
+                "memorisation would reach."
+            ),
             say(
-                "At {size} parameters the gap between them goes from {first} nats per token on {few} tokens to {last} on {many}.",
+                "At {size} parameters the gap between them goes from {first} nats per token on {few} tokens to "
+                "{last} on {many}.",
                 size=number(f"{few}#/n_params", "count"),
-                first=number(f"{few}#/" + gap.format(run=few), "sig3", "difference"),
+                first=number(f"{few}#/fresh_loss | {few}#/train_loss", "sig3", "difference"),
                 few=number(f"{few}#/n_tokens", "count"),
-                last=number(f"{many}#/" + gap.format(run=many), "sig3", "difference"),
+                last=number(f"{many}#/fresh_loss | {many}#/train_loss", "sig3", "difference"),
                 many=number(f"{many}#/n_tokens", "count"),
             )
             if few != many
             else None,
-            say("{n} runs; the best of those that differ only in learning rate or seed is drawn; bars are one standard error.",
-                n=number(f"{RUNS}#/run_id", "count", "count")),
+            say(
+                "{n} runs; the best of those that differ only in learning rate or seed is drawn; bars are one "
+                "standard error.",
+                n=number(f"{RUNS}#/run_id", "count", "count"),
+            ),
         ],
     ) or Sentence("")
 
@@ -108,34 +130,74 @@ def capacity(story: Story) -> Figure | None:
         return None
     by_bits = sorted(cells.values(), key=lambda i: data["data_bits"].values[i])
     traces: list[dict] = [
-        {"kind": "line", "x": "data_bits", "y": "data_bits", "rows": [by_bits[0], by_bits[-1]], "look": "second", "dash": "dot",
-         "label": "everything memorised", "tag": True}
+        {
+            "kind": "line",
+            "x": "data_bits",
+            "y": "data_bits",
+            "rows": [by_bits[0], by_bits[-1]],
+            "look": "second",
+            "dash": "dot",
+            "label": "all of it",
+            "tag": True,
+        }
     ]
     sizes = sorted({size for size, _ in cells})
     per_param = story.capacity()
     if per_param:
-        data |= columns(story.records, plateau=(f"{RUNS}#/n_params | {per_param}/value", "bits", "product"))
+        data |= columns(story.records, plateau=(f"{RUNS}#/n_params_total | {per_param}/value", "bits", "product"))
     for place, size in enumerate(sizes):
         rows = sorted((i for (n, _), i in cells.items() if n == size), key=lambda i: data["data_bits"].values[i])
         look = _shade(place, len(sizes))
         name = say("{size}", size=story.records.number(f"{story.runs[rows[0]]}#/n_params", "count"))
-        traces.append({"kind": "line", "x": "data_bits", "y": "memorised_bits", "rows": rows, "look": look, "marks": True,
-                       "label": name, "tag": True, "hover": {"run": "run_id"}})
+        traces.append(
+            {
+                "kind": "line",
+                "x": "data_bits",
+                "y": "memorised_bits",
+                "rows": rows,
+                "look": look,
+                "marks": True,
+                "label": name,
+                "tag": True,
+                "hover": {"run": "run_id"},
+            }
+        )
         if "plateau" in data:
-            traces.append({"kind": "line", "x": "data_bits", "y": "plateau", "rows": [rows[0], rows[-1]], "look": look, "dash": "dot",
-                           "thin": True})
+            traces.append(
+                {
+                    "kind": "line",
+                    "x": "data_bits",
+                    "y": "plateau",
+                    "rows": [rows[0], rows[-1]],
+                    "look": look,
+                    "dash": "dot",
+                    "thin": True,
+                }
+            )
     bits = story.records.measured(per_param) if per_param else None
     caption = join(
         " ",
         [
-            say("Each line is a model size. On the diagonal a model holds all of its training text; where a line bends to its dotted "
-                "plateau the model is full."),
-            say("The fitted plateau is {bits} bits per parameter ({note}).", bits=bits and bits.bare, note=bits and bits.note),
-            say("The most any run here holds is {most} bits.", most=story.records.number(f"{RUNS}#/memorised_bits", "count", "max")),
+            say(
+                "Each line is a model size. On the diagonal a model holds all of its training text; where a line "
+                "bends to its dotted "
+                "plateau the model is full."
+            ),
+            say(
+                "The fitted plateau is {bits} bits per parameter, embeddings counted ({note}).",
+                bits=bits and bits.bare,
+                note=bits and bits.note,
+            ),
+            say(
+                "The most any run here holds is {most} bits.",
+                most=story.records.number(f"{RUNS}#/memorised_bits", "count", "max"),
+            ),
         ],
     )
     axes = {"x": {"title": "bits of training data", "scale": "log"}, "y": {"title": "bits memorised", "scale": "log"}}
-    return Figure("capacity", "What the models hold of it", caption or Sentence(""), data, traces, axes, 480)
+    return Figure(
+        "capacity", "What the models hold of it", caption or Sentence(""), data, traces, axes, 480, "parameters"
+    )
 
 
 def _shade(place: int, of: int) -> str:

@@ -4,19 +4,24 @@ Layers against instruments, each cell beside its null; the nearest-neighbour rad
 2405.08707, section 4.2) and its nulls; the energy around stored patterns; a passage with a number for each token.
 """
 
-from memscape.pages.citation import Cited, Sentence, join, say, step
+from memscape.pages.citation import Sentence, join, say, step
 from memscape.pages.figure import Figure, columns
 from memscape.pages.gather import Story
 
-NULLS = {"untrained": "untrained weights", "gaussian": "Gaussian null", "shuffled": "shuffled text"}
+NULLS = {"untrained": "untrained", "gaussian": "Gaussian"}
 """Nulls a layer may carry beside `trained`, and how they are called on the page."""
-LOOK = {"trained": "accent", "untrained": "mute", "gaussian": "faint", "shuffled": "faint", "predicted": "second"}
+LOOK = {"trained": "accent", "untrained": "mute", "gaussian": "faint", "predicted": "second"}
 
 
 def instruments(story: Story, profile: str) -> list[str]:
     """Return the instruments that measured the trained model, in the order of the profile."""
     layers = story.records.first(f"{profile}#/layers") or []
-    found = {key: None for layer in layers for key, value in layer.items() if isinstance(value, dict) and value.get("trained")}
+    found = {
+        key: None
+        for layer in layers
+        for key, value in layer.items()
+        if isinstance(value, dict) and value.get("trained")
+    }
     return list(found)
 
 
@@ -42,34 +47,47 @@ def heat_map(story: Story, profile: str) -> Figure | None:
         "x": "depth",
         "y": [name for _, name in rows],
         "z": [key for key, _ in rows],
-        "hover": {"site": "site", "trained": [f"{key} trained" for key, _ in rows], "null": [f"{key} null" for key, _ in rows]},
+        "hover": {
+            "site": "site",
+            "trained": [f"{key} trained" for key, _ in rows],
+            "null": [f"{key} null" for key, _ in rows],
+        },
     }
     caption = say(
-        "Each cell compares one layer of {model} with a null that has learnt nothing: blue where the trained model lies lower, "
+        "Each cell compares one layer of {model} with a null that has learnt nothing: blue where the trained "
+        "model lies lower, "
         "ochre where it lies higher, paper where they agree. {strongest}",
         model=story.model(profile) or "the model",
         strongest=_strongest(story, profile, rows) or "",
     )
     axes = {"x": {"title": "depth (layers)"}, "y": {"scale": "category"}}
-    return Figure(f"map-{_slug(profile)}", "Layers and instruments at a glance", caption, data, [trace], axes, 130 + 34 * len(rows))
+    return Figure(
+        f"map-{slug(profile)}",
+        "Layers and instruments at a glance",
+        caption or Sentence(""),
+        data,
+        [trace],
+        axes,
+        130 + 34 * len(rows),
+    )
 
 
 def _strongest(story: Story, profile: str, rows: list[tuple[str, str]]) -> Sentence | None:
-    """Name the cell that lies farthest from its null."""
+    """Name the cell that lies farthest from its null; a null of exactly zero has no scale to be far from."""
     best: tuple[float, str, str, int] | None = None
     for key, _ in rows:
         instrument, null = key.rsplit(" ", 1)
         base = f"{profile}#/layers/*/{step(instrument)}"
         values = story.records.values(f"{base}/trained/value | {base}/{null}/value", "contrast")
         for i, value in enumerate(values):
-            if value is not None and (best is None or abs(value) > best[0]):
+            if value is not None and abs(value) < 1 and (best is None or abs(value) > best[0]):
                 best = (abs(value), instrument, null, i)
     if best is None:
         return None
     _, instrument, null, i = best
     base = f"{profile}#/layers/{i}"
     return say(
-        "Farthest from it is the {instrument} at {site}: {trained} against {null} ({name}).",
+        "Farthest from its null is the {instrument} at {site}: {trained} against {null} ({name}).",
         instrument=instrument,
         site=story.records.text(f"{base}/site"),
         trained=story.records.number(f"{base}/{step(instrument)}/trained/value"),
@@ -79,11 +97,14 @@ def _strongest(story: Story, profile: str, rows: list[tuple[str, str]]) -> Sente
 
 
 def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
-    """One instrument by depth: the trained model with its interval, its nulls, and the prediction where there is one."""
+    """One instrument by depth: the trained model with its interval, its nulls, and the prediction if there is one."""
     records, base = story.records, f"{profile}#/layers/*/{step(instrument)}"
     unit = records.values(f"{base}/trained/unit")
     unit = next((u for u in unit if u and u != "1"), "")
-    wanted: dict[str, tuple[str, ...]] = {"depth": (f"{profile}#/layers/*/depth", "layers"), "site": (f"{profile}#/layers/*/site", "")}
+    wanted: dict[str, tuple[str, ...]] = {
+        "depth": (f"{profile}#/layers/*/depth", "layers"),
+        "site": (f"{profile}#/layers/*/site", ""),
+    }
     series = ["trained", *NULLS]
     for name in series:
         wanted |= {name: (f"{base}/{name}/value", unit)}
@@ -96,12 +117,23 @@ def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
     traces = []
     for name in [n for n in (*NULLS, "predicted", "trained") if n in data]:
         if f"{name} low" in data and name == "trained":
-            traces.append({"kind": "band", "x": "depth", "low": "trained low", "high": "trained high", "look": "accent"})
+            traces.append(
+                {"kind": "band", "x": "depth", "low": "trained low", "high": "trained high", "look": "accent"}
+            )
         look = LOOK[name]
         traces.append(
-            {"kind": "line", "x": "depth", "y": name, "look": look, "label": words[name], "tag": True, "hover": {"at": "site"}}
+            {
+                "kind": "line",
+                "x": "depth",
+                "y": name,
+                "look": look,
+                "label": words[name],
+                "tag": True,
+                "hover": {"at": "site"},
+            }
             | ({"dash": "dash"} if name == "predicted" else {"marks": True})
         )
+    style = "percent" if unit.startswith("share") else "sig3"
     last = len(data["depth"].values) - 1
     cell = f"{profile}#/layers/{last}/{step(instrument)}"
     site = story.records.text(f"{profile}#/layers/{last}/site")
@@ -109,27 +141,80 @@ def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
         " ",
         [
             say(
-                "At {site} the {instrument} of the trained model is {trained}{null}{predicted}.",
+                "At the {site} the {instrument} of the trained model is {trained}{null}{predicted}.",
                 site=site,
                 instrument=instrument,
-                trained=records.measured(f"{cell}/trained"),
-                null=join("", [
-                    say(", with {name} {value}", name=NULLS[n], value=records.number(f"{cell}/{n}/value")) for n in NULLS
-                ]) or "",
-                predicted=say(", against a prediction of {value}", value=records.number(f"{cell}/predicted")) or "",
+                trained=records.measured(f"{cell}/trained", style),
+                null=join(
+                    "",
+                    [
+                        say(", {name} {value}", name=NULLS[n], value=records.number(f"{cell}/{n}/value", style))
+                        for n in NULLS
+                    ],
+                )
+                or "",
+                predicted=say("; predicted {value}", value=records.number(f"{cell}/predicted")) or "",
             ),
-            say("{n} vectors a layer; {interval}.", n=records.number(f"{cell}/trained/n", "count"),
-                interval=records.text(f"{cell}/trained/interval")),
-            say("{share} of them have an exact duplicate.", share=records.number(f"{cell}/duplicates", "percent")),
+            say("The band is the {interval}.", interval=records.text(f"{cell}/trained/interval")),
         ],
     )
     positive = all(v is None or v > 0 for name in series if name in data for v in data[name].values)
     axes = {
         "x": {"title": "depth (layers)"},
-        "y": {"title": f"{instrument} ({unit})" if unit else instrument, "scale": "log" if positive and _wide(data) else "linear"},
+        "y": {
+            "title": f"{instrument} ({unit})" if unit else instrument,
+            "scale": "log" if positive and _wide(data) else "linear",
+        },
     }
-    title = "Radius by layer, against prediction and nulls" if instrument == "radius" else f"{instrument.capitalize()} by layer"
-    return Figure(f"{step(instrument)}-{_slug(profile)}", title, caption or Sentence(title), data, traces, axes)
+    title = (
+        "Radius by layer, against prediction and nulls"
+        if instrument == "radius"
+        else f"{instrument.capitalize()} by layer"
+    )
+    return Figure(f"{step(instrument)}-{slug(profile)}", title, caption or Sentence(title), data, traces, axes)
+
+
+def descent(story: Story, profile: str) -> Figure | None:
+    """Energy along depth on the way the model takes and on the straight line between its ends."""
+    base = f"{profile}#/descent/trained"
+    unit = next((u for u in story.records.values(f"{base}/energy/*/unit") if u), "")
+    data = columns(
+        story.records,
+        depth=(f"{profile}#/layers/*/depth", "layers"),
+        model=(f"{base}/energy/*/value", unit),
+        **{"model low": (f"{base}/energy/*/low", unit), "model high": (f"{base}/energy/*/high", unit)},
+        straight=(f"{base}/straight/*/value", unit),
+        untrained=(f"{profile}#/descent/untrained/energy/*/value", unit),
+    )
+    if not {"depth", "model", "straight"} <= set(data):
+        return None
+    common = {"kind": "line", "x": "depth", "tag": True, "marks": True}
+    band = {"kind": "band", "x": "depth", "low": "model low", "high": "model high", "look": "accent"}
+    traces = [
+        *([band] if "model low" in data else []),
+        *([common | {"y": "untrained", "look": "mute", "label": "untrained"}] if "untrained" in data else []),
+        common | {"y": "straight", "look": "second", "label": "straight line", "dash": "dash"},
+        common | {"y": "model", "look": "accent", "label": "trained"},
+    ]
+    caption = join(
+        " ",
+        [
+            say(
+                "From layer to layer the energy among the final states falls in {falling} of the steps; on the "
+                "straight line between the "
+                "same ends in {straight}. Only the excess counts.",
+                falling=story.records.number(f"{base}/falling/value", "percent"),
+                straight=story.records.number(f"{base}/falling_straight/value", "percent"),
+            ),
+            say(
+                "{n} documents; {interval}.",
+                n=story.records.number(f"{base}/falling/n", "count"),
+                interval=story.records.text(f"{base}/falling/interval"),
+            ),
+        ],
+    )
+    axes = {"x": {"title": "depth (layers)"}, "y": {"title": f"energy ({unit})" if unit else "energy"}}
+    return Figure(f"descent-{slug(profile)}", "Energy along the way", caption or Sentence(""), data, traces, axes)
 
 
 def _wide(data: dict) -> bool:
@@ -154,8 +239,9 @@ def landscape(story: Story, profile: str) -> Figure | None:
     if len(points) == 2:
         traces.append({"kind": "peaks", "x": "pattern x", "y": "pattern y", "look": "second"})
     caption = say(
-        "The energy around stored states of {model} in the plane of three of them (dots): each is the floor of a well, "
-        "{low} deep at the lowest point drawn and {high} at the highest.{beta} Drag to turn it, or use the arrow keys.",
+        "The energy around three stored states of {model} (dots), in their plane: from {low} at the lowest point "
+        "drawn to {high} at "
+        "the highest.{beta} Drag to turn it, or use the arrow keys.",
         model=story.model(profile) or "the model",
         low=story.records.number(f"{base}/energy/*/*", "sig3", "min"),
         high=story.records.number(f"{base}/energy/*/*", "sig3", "max"),
@@ -164,45 +250,12 @@ def landscape(story: Story, profile: str) -> Figure | None:
     energy = f"energy ({unit})" if unit else "energy"
     axes = {"x": {"title": "first direction"}, "y": {"title": "second direction"}, "z": {"title": energy}}
     title = "The landscape of three memories"
-    return Figure(f"landscape-{_slug(profile)}", title, caption or Sentence(title), {**grid, **points}, traces, axes, 520)
-
-
-def passage(story: Story, profile: str) -> Figure | None:
-    """A passage as the page shades it: the tokens as text, one column of numbers for each switch."""
-    base = f"{profile}#/passage"
-    content = story.records.first(base)
-    if not isinstance(content, dict) or not content.get("tokens"):
-        return None
-    units = {"loss": "nats", "energy": ""}
-    measures = [k for k, v in content.items() if isinstance(v, list) and len(v) == len(content["tokens"]) and k != "tokens"]
-    measures = [m for m in measures if all(isinstance(v, int | float | None) for v in content[m])]
-    data = columns(
-        story.records,
-        tokens=(f"{base}/tokens/*", ""),
-        **{m: (f"{base}/{step(m)}/*", units.get(m, "")) for m in measures},
+    return Figure(
+        f"landscape-{slug(profile)}", title, caption or Sentence(title), {**grid, **points}, traces, axes, 520
     )
-    caption = join(
-        " ",
-        [
-            say("Deep ink: {model} expects the token; pale: it is surprised.", model=story.model(profile) or "the model"),
-            say(
-                "Over the whole text the loss is {mean}, on shuffled words {shuffled}, for a blind guess {uniform}.",
-                mean=story.records.measured(f"{profile}#/loss/mean"),
-                shuffled=story.records.measured(f"{profile}#/loss/shuffled"),
-                uniform=story.records.measured(f"{profile}#/loss/uniform"),
-            ),
-        ],
-    )
-    return Figure(f"passage-{_slug(profile)}", "A passage, token by token", caption or Sentence(""), data, [], {}) if measures else None
 
 
-def passage_text(story: Story, profile: str) -> Cited:
-    """The passage as one string, to be read and copied."""
-    source = f"{profile}#/passage/tokens/*"
-    return Cited(story.records.values(source, "joined")[0], source, "text", "joined")
-
-
-def _slug(profile: str) -> str:
+def slug(profile: str) -> str:
     """Return the probe's folder as part of an anchor."""
     name = profile.split("/")[-2] if "/" in profile else "model"
     return "".join(c if c.isalnum() else "-" for c in name)

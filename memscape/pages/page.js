@@ -78,12 +78,14 @@
     heat(spec, t) {
       const show = (names, r, i) => round(spec.columns[names[r]].values[i]);
       const x = pick(spec, t.x);
+      const narrow = plotOf(spec).clientWidth < 560;
       const site = t.hover.site && spec.columns[t.hover.site];
       return [{
-        type: "heatmap", x, y: t.y, z: t.z.map((name) => pick(spec, name)), zmin: -1, zmax: 1, xgap: 1, ygap: 2,
+        type: "heatmap", x, y: t.y.map((name) => name.replace(" against ", narrow ? "<br>against " : " against ")), z: t.z.map((name) => pick(spec, name)), zmin: -1, zmax: 1, xgap: 1, ygap: 2,
         colorscale: [[0, colour("low")], [0.5, colour("middle")], [1, colour("high")]], hoverinfo: "text",
+        colorbar: { orientation: "h", thickness: 8, len: narrow ? 0.9 : 0.4, x: 1, xanchor: "right", y: 1, yanchor: "bottom", outlinewidth: 0, ticks: "", tickvals: [-0.86, 0, 0.86],
+          ticktext: ["lower", "as the null", "higher"], tickangle: 0 },
         text: t.z.map((_, r) => x.map((depth, i) => `${clean(site ? site.values[i] : depth)}<br>${clean(t.y[r])}<br>trained ${show(t.hover.trained, r, i)}, null ${show(t.hover.null, r, i)}`)),
-        colorbar: { thickness: 8, len: 0.9, outlinewidth: 0, tickvals: [-1, 0, 1], ticktext: ["lower", "equal", "higher"] },
       }];
     },
     surface(spec, t) {
@@ -92,14 +94,14 @@
       const z = rowsOf(pick(spec, t.z), x.length);
       const bar = { thickness: 8, len: 0.7, outlinewidth: 0, title: { text: words(spec.axes.z.title), side: "right" } };
       if (!hasWebGL) return [{ type: "contour", x, y, z, colorscale: scale, ncontours: 24, line: { width: 0.5, color: colour("paper") }, colorbar: bar }];
-      return [{ type: "surface", x, y, z, colorscale: scale, colorbar: bar, showscale: innerWidth > 600,
+      return [{ type: "surface", x, y, z, colorscale: scale, colorbar: bar, showscale: plotOf(spec).clientWidth > 600,
         contours: { z: { show: true, usecolormap: false, color: fade(colour("paper"), 0.55), width: 1 } },
         lighting: { ambient: 0.75, diffuse: 0.5, specular: 0.08, roughness: 0.9 } }];
     },
     peaks(spec, t, _, ground) {
       const [x, y] = [pick(spec, t.x), pick(spec, t.y)];
       const text = x.map((_v, i) => Object.entries(t.hover ?? {}).map(([, name]) => clean(pick(spec, name)[i])).join(" ") || "stored pattern");
-      const marker = { color: look(t.look), size: hasWebGL ? 5 : 10, line: { color: colour("paper"), width: 1 } };
+      const marker = { color: look(t.look), size: hasWebGL ? 6 : 10, line: { color: colour("paper"), width: 1 } };
       const common = { x, y, mode: "markers", marker, text, hoverinfo: "text" };
       if (!hasWebGL) return [{ type: "scatter", ...common }];
       return [{ type: "scatter3d", ...common, z: x.map((v, i) => height(spec, ground, v, y[i])) }];
@@ -120,33 +122,84 @@
   const fade = (paint, alpha) => (paint.startsWith("rgb(") ? paint.replace("rgb(", "rgba(").replace(")", `,${alpha})`)
     : paint + Math.round(alpha * 255).toString(16).padStart(2, "0"));
 
+  // Ticks of a logarithmic axis, written out in full: 5k, 10k, 20k; decades alone where there are many.
+  function extent(spec, axis) {
+    const names = spec.traces.filter((t) => !t.aside && t.kind !== "heat").flatMap((t) => {
+      const sides = axis === "x" ? [t.x, t.left, t.right] : [t.y, t.low, t.high];
+      return sides.filter((name) => typeof name === "string").map((name) => pick(spec, name, t.rows));
+    });
+    const values = names.flat().filter((v) => typeof v === "number" && v > 0);
+    return [Math.min(...values), Math.max(...values)];
+  }
+  function logAxis(spec, axis, length) {
+    const [low, high] = extent(spec, axis);
+    if (!Number.isFinite(low)) return { type: "log" };
+    const pad = 0.04 * Math.max(0.3, Math.log10(high / low));
+    const range = [Math.log10(low) - pad, Math.log10(high) + pad];
+    if (high / low < 4) {
+      const step = [1, 2, 2.5, 5, 10].map((d) => d * 10 ** Math.floor(Math.log10((high - low) / 4))).find((d) => (high - low) / d <= 5);
+      const tickvals = Array.from({ length: 8 }, (_, i) => (Math.ceil(low / step) + i) * step).filter((v) => v <= 10 ** range[1]);
+      return { type: "log", range, tickvals, ticktext: tickvals.map(scaled) };
+    }
+    const room = Math.max(3, length / (axis === "x" ? 62 : 34));
+    const steps = [[1, 1.5, 2, 3, 4, 5, 6, 8], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]];
+    const inside = (digits, by = 1) => {
+      const found = [];
+      for (let e = Math.floor(range[0]); e <= range[1]; e += 1) {
+        if (e % by === 0) found.push(...digits.map((d) => d * 10 ** e).filter((v) => Math.log10(v) >= range[0] && Math.log10(v) <= range[1]));
+      }
+      return found;
+    };
+    const tickvals = steps.map((d) => inside(d)).find((t) => t.length <= room) ?? inside([1], Math.ceil(inside([1]).length / room));
+    return { type: "log", range, tickvals, ticktext: tickvals.map(scaled) };
+  }
+  const scaled = (v) => {
+    const [unit, name] = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]].find(([u]) => v >= u) ?? [1, ""];
+    return `${Number((v / unit).toPrecision(3))}${name}`;
+  };
+  const ruler = document.createElement("canvas").getContext("2d");
+  function widest(spec, size) {
+    ruler.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+    return Math.max(0, ...spec.traces.filter((t) => t.tag).map((t) => ruler.measureText(words(t.label)).width), ruler.measureText(spec.key ?? "").width);
+  }
+
   function layout(spec, width) {
     const narrow = width < 560;
-    const font = { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: colour("soft") };
-    const axis = ({ title, scale } = {}) => ({
-      title: { text: words(title), standoff: 12 }, type: scale ?? "linear", gridcolor: colour("rule"), zeroline: false, linecolor: colour("faint"), ticks: "outside",
-      ticklen: 4, tickcolor: colour("faint"), automargin: true, exponentformat: "SI", ...(scale === "log" ? { dtick: narrow ? undefined : "D2", minor: {}, nticks: 6 } : {}),
-    });
-    const category = spec.axes.y?.scale === "category";
+    const size = narrow ? 11 : 13;
+    const font = { family: getComputedStyle(document.body).fontFamily, size, color: colour("soft") };
+    const heat = spec.traces[0].kind === "heat";
+    const height = !narrow ? spec.height : heat ? spec.height * 1.25 : Math.min(spec.height, 400);
+    const right = spec.tagged ? Math.min(widest(spec, size) + 20, 0.42 * width) : 16;
+    const axis = (name) => {
+      const { title, scale, zero } = spec.axes[name] ?? {};
+      const made = { title: { text: words(title), standoff: 10 }, gridcolor: colour("rule"), zeroline: !!zero, zerolinecolor: colour("faint"), linecolor: colour("faint"),
+        ticks: "outside", ticklen: 4, tickcolor: colour("faint"), automargin: true, exponentformat: "SI", nticks: narrow ? 5 : 9 };
+      return { ...made, ...(scale === "log" ? logAxis(spec, name, name === "x" ? width - right - 60 : height - 60) : { type: scale ?? "linear" }) };
+    };
     const base = { font, paper_bgcolor: colour("paper"), plot_bgcolor: colour("paper"), showlegend: false, hovermode: "closest", dragmode: false,
-      height: narrow ? Math.min(spec.height, 400) : spec.height, margin: { l: 10, r: spec.tagged ? (narrow ? 74 : 130) : 20, t: 16, b: 10 },
+      height, margin: { l: 8, r: right, t: spec.key ? 30 : 14, b: 8 },
       hoverlabel: { bgcolor: colour("lift"), bordercolor: colour("rule"), font: { ...font, color: colour("ink") }, align: "left" } };
     if (spec.axes.z && hasWebGL) {
-      const wall = (title) => ({ title: { text: words(title) }, gridcolor: colour("rule"), zeroline: false, showbackground: false, nticks: 5 });
-      return { ...base, dragmode: "orbit", margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { xaxis: wall(spec.axes.x.title), yaxis: wall(spec.axes.y.title),
-        zaxis: wall(spec.axes.z.title), aspectratio: { x: 1.2, y: 1.2, z: 0.62 }, camera: { eye: { x: 1.25, y: -1.25, z: 0.8 } } } };
+      const wall = (name) => ({ title: { text: words(spec.axes[name].title) }, gridcolor: colour("rule"), zeroline: false, showbackground: false, nticks: 5 });
+      const camera = plotOf(spec)?._fullLayout?.scene?.camera ?? { eye: { x: 1.12, y: -1.3, z: 0.82 }, center: { x: 0, y: 0, z: -0.14 } };
+      return { ...base, dragmode: "orbit", margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { xaxis: wall("x"), yaxis: wall("y"), zaxis: wall("z"),
+        aspectratio: { x: 1.15, y: 1.15, z: 0.6 }, camera } };
     }
-    const made = { ...base, xaxis: axis(spec.axes.x), yaxis: axis(spec.axes.y) };
-    if (category) Object.assign(made.yaxis, { ticks: "", gridcolor: "rgba(0,0,0,0)", autorange: "reversed", showline: false });
-    if (category) made.xaxis.gridcolor = spec.traces[0].kind === "heat" ? "rgba(0,0,0,0)" : colour("rule");
+    const made = { ...base, xaxis: axis("x"), yaxis: axis("y") };
+    if (spec.axes.y?.scale === "category") {
+      Object.assign(made.yaxis, { ticks: "", dtick: 1, gridcolor: heat ? "rgba(0,0,0,0)" : colour("rule"), autorange: "reversed", showline: false });
+    }
+    if (heat) { made.xaxis.gridcolor = "rgba(0,0,0,0)"; made.margin.t = 44; }
     return made;
   }
+  const plotOf = (spec) => document.querySelector(`#${CSS.escape(spec.name)} .plot`);
 
   const specs = new Map();
   async function draw(figure) {
     const plot = figure.querySelector(".plot");
     const spec = specs.get(figure) ?? JSON.parse(figure.querySelector("script").textContent);
     specs.set(figure, spec);
+    plot.style.minHeight = "";
     spec.tagged = spec.traces.some((t) => t.tag);
     const ground = spec.traces.find((t) => t.kind === "surface");
     const traces = spec.traces.flatMap((t) => kinds[t.kind](spec, t, null, ground));
@@ -156,23 +209,35 @@
     if (spec.tagged) await tag(plot, spec);
     figure.dataset.drawn = hasWebGL || !ground ? "plot" : "contour";
   }
-  // Names at the right end of their lines instead of a legend; where two would touch, they are moved apart.
+  // Names at the end of their lines instead of a legend: at the right edge, moved apart where two would touch; a line that
+  // leaves the picture at the top is named where it leaves.
   async function tag(plot, spec) {
     const { xaxis, yaxis } = plot._fullLayout;
-    const gap = 16;
-    const tags = spec.traces.filter((t) => t.tag).map((t) => {
+    const size = plot.clientWidth < 560 ? 10.5 : 12.5;
+    const [edge, out] = [[], []];
+    spec.traces.filter((t) => t.tag).forEach((t) => {
       const [xs, ys] = [pick(spec, t.x, t.rows), pick(spec, t.y, t.rows)];
-      const last = ys.findLastIndex((v) => v !== null && v !== undefined);
-      return { t, x: xs[last], y: ys[last], place: last < 0 ? null : yaxis.d2p(ys[last]), right: last < 0 ? null : xaxis.d2p(xs[last]) };
-    }).filter((one) => Number.isFinite(one.place)).sort((a, b) => a.place - b.place);
-    const wanted = tags.map((one) => one.place);
-    for (let i = 1; i < tags.length; i += 1) tags[i].place = Math.max(tags[i].place, tags[i - 1].place + gap);
-    const drift = tags.reduce((sum, one, i) => sum + one.place - wanted[i], 0) / (tags.length || 1);
-    const over = Math.max(0, ...tags.map((one) => one.place - drift - yaxis._length - 4));
-    await Plotly.relayout(plot, { annotations: tags.map(({ t, place }, i) => ({
-      xref: "paper", x: 1, xanchor: "left", xshift: 8, yref: "paper", y: 1, yanchor: "middle", yshift: -(place - drift - over), align: "left",
-      showarrow: false, text: clean(words(t.label)), font: { color: look(t.look), size: plot.clientWidth < 560 ? 10.5 : 12.5 },
-    })) });
+      const at = ys.map((v) => (typeof v === "number" ? yaxis.d2p(v) : NaN));
+      const last = at.findLastIndex(Number.isFinite);
+      const seen = at.findLastIndex((p) => p >= 0 && p <= yaxis._length);
+      if (seen >= 0 && seen === last) edge.push({ t, place: at[last] });
+      else if (seen >= 0) out.push({ t, x: xaxis.d2p(xs[seen]), top: at[last] < 0 });
+    });
+    edge.sort((a, b) => a.place - b.place);
+    const wanted = edge.map((one) => one.place);
+    for (let i = 1; i < edge.length; i += 1) edge[i].place = Math.max(edge[i].place, edge[i - 1].place + size * 1.28);
+    const drift = edge.reduce((sum, one, i) => sum + one.place - wanted[i], 0) / (edge.length || 1);
+    const over = Math.max(0, ...edge.map((one) => one.place - drift - yaxis._length - 4));
+    const common = (t) => ({ showarrow: false, text: clean(words(t.label)), font: { color: look(t.look), size } });
+    const annotations = edge.map(({ t, place }) => ({ ...common(t), xref: "paper", x: 1, xanchor: "left", xshift: 8, yref: "paper", y: 1, yanchor: "middle",
+      yshift: -(place - drift - over), align: "left" }));
+    annotations.push(...out.map(({ t, x, top }, i) => ({ ...common(t), xref: "paper", x: 0, xanchor: "right", xshift: Math.max(x - 6, 90), yref: "paper", y: top ? 1 : 0,
+      yanchor: top ? "top" : "bottom", yshift: (top ? -1 : 1) * (4 + 16 * (out.length - 1 - i)) })));
+    if (spec.key) {
+      annotations.push({ showarrow: false, text: clean(spec.key), font: { color: colour("soft"), size }, xref: "paper", x: 1, xanchor: "left", xshift: 8, yref: "paper", y: 1,
+        yanchor: "bottom", yshift: 10 });
+    }
+    await Plotly.relayout(plot, { annotations });
   }
   let drawing = Promise.resolve();
   function redraw() {

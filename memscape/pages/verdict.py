@@ -1,7 +1,7 @@
 """What is the answer? Three to five cards in plain words, with numbers and intervals, from whatever a folder holds.
 
-The first line is what a reader takes home. It says "extrapolated x k" when the advice lies outside the grid of runs, and a
-card says "cannot tell" where the exponent cannot be told.
+The first line is what a reader takes home. It says "extrapolated x k" when the advice lies far outside the grid; a card
+says "cannot tell" where the exponent cannot be told.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ from memscape.pages.citation import Cited, Measure, Sentence, join, say
 from memscape.pages.gather import RUNS, Story
 
 MOST_CARDS = 5
+
+LOUD = 10.0
+"""An advice further outside the grid of runs than this factor says so in the first line."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,13 @@ class Verdict:
             "headline": str(self).splitlines()[0],
             "numbers": cited(self.warning, self.headline),
             "cards": [
-                {"title": str(c.title), "big": f"{c.big} {c.unit}".rstrip(), "text": str(c.text), "unsure": c.unsure,
-                 "numbers": cited(c.big, c.text)}
+                {
+                    "title": str(c.title),
+                    "big": f"{c.big} {c.unit}".rstrip(),
+                    "text": str(c.text),
+                    "unsure": c.unsure,
+                    "numbers": cited(c.big, c.text),
+                }
                 for c in self.cards
             ],
         }
@@ -77,12 +85,17 @@ def _headline(story: Story) -> Sentence:
             shuffled=number(f"{model}#/loss/shuffled/value"),
         ),
         say("{model}, layer by layer.", model=story.model(model)),
-        say("{holds} of {n} claims hold as they are stated.",
+        say(
+            "{holds} of {n} claims hold as they are stated.",
             holds=number("audit.json#/claims/*/status", "count", "where=holds") if story.has("audit.json") else None,
-            n=number("audit.json#/claims/*/id", "count", "count") if story.has("audit.json") else None),
-        say("{n} runs, from {small} to {large} parameters.",
+            n=number("audit.json#/claims/*/id", "count", "count") if story.has("audit.json") else None,
+        ),
+        say(
+            "{n} runs, from {small} to {large} parameters.",
             n=number(f"{RUNS}#/run_id", "count", "count") if story.runs else None,
-            small=number(f"{RUNS}#/n_params", "count", "min"), large=number(f"{RUNS}#/n_params", "count", "max")),
+            small=number(f"{RUNS}#/n_params", "count", "min"),
+            large=number(f"{RUNS}#/n_params", "count", "max"),
+        ),
         Sentence("The results of a memscape folder."),
     ]
     chosen = next(candidate for candidate in candidates if candidate)
@@ -92,8 +105,11 @@ def _headline(story: Story) -> Sentence:
 
 
 def _warning(story: Story) -> Sentence | None:
+    """How far outside the grid the advice lies; advice without any grid says that instead."""
     factor = story.records.number("advice.json#/extrapolation/factor", "sig2")
-    return say("extrapolated x {factor}", factor=factor) if factor and factor.value > 1.05 else None
+    if factor is None:
+        return say("{sentence}", sentence=story.records.text("advice.json#/extrapolation/sentence"))
+    return say("extrapolated x {factor}", factor=factor) if factor.value > LOUD else None
 
 
 def _bare(measure: Measure | None) -> Sentence | None:
@@ -108,11 +124,17 @@ def _size(story: Story) -> Card | None:
     text = join(
         " ",
         [
-            say("Between {low} and {high}.", low=size.low, high=size.high),
+            say("Between {low} and {high}.", low=size.low, high=size.high) or say("From {basis}.", basis=size.interval),
             say("We would train it for {epochs} epochs.", epochs=_bare(records.measured(f"{base}/epochs", "sig2"))),
             say("Expect a held-out loss of {loss} nats per token.", loss=_bare(records.measured(f"{base}/fresh_loss"))),
-            say("It would memorise {share} of the text.", share=_bare(records.measured(f"{base}/memorised_share", "percent"))),
-            say("All of it takes {all} parameters.", all=_bare(records.measured("advice.json#/memorise/n_params", "count"))),
+            say(
+                "It would memorise {share} of the text.",
+                share=_bare(records.measured(f"{base}/memorised_share", "percent")),
+            ),
+            say(
+                "All of it takes {all} parameters.",
+                all=_bare(records.measured("advice.json#/memorise/n_params", "count")),
+            ),
         ],
     )
     return Card(Sentence("The size for this text"), size.value, "parameters", text or Sentence(""))
@@ -120,27 +142,17 @@ def _size(story: Story) -> Card | None:
 
 def _exponent(story: Story) -> Card | None:
     law = story.law("frontier")
-    if law is None:
+    told = story.records.text(f"{law}/verdict") if law else None
+    if told is None:
         return None
-    records = story.records
-    gamma = records.measured(f"{law}/params/gamma")
-    references = records.first(f"{law}/curve/references") or []
-    inside = [i for i, reference in enumerate(references) if reference.get("inside")]
-    good = records.first(f"{law}/outcome/name") in (None, "converged")
-    title = Sentence("How size must grow with the data")
-    told = records.text(f"{law}/verdict") or records.text(f"{law}/outcome/sentence")
-    between = join(" from ", [records.number(f"{law}/curve/references/{i}/slope") for i in (inside[0], inside[-1])]) if len(inside) > 1 else None
-    if gamma is None or gamma.low is None or not good or between:
-        text = join(" ", [
-            say("The exponent of size against data comes out at {gamma}; these runs cannot tell {between}.", gamma=_bare(gamma), between=between),
-            say("{told}", told=told) if not between else None,
-        ])
-        return Card(title, Sentence("cannot tell"), "", text or Sentence("The runs do not pin the exponent down."), unsure=True)
-    text = join(" ", [
-        say("The size that holds the data grows as the data to the power {gamma}.", gamma=gamma.bare),
-        say("{told}", told=told),
-    ])
-    return Card(title, gamma.value, "exponent", text or Sentence(""))
+    title = Sentence("Size against data")
+    text = join(" ", [Sentence("The exponent of the size that holds the text."), say("{told}", told=told)]) or Sentence(
+        ""
+    )
+    gamma = story.records.number(f"{law}/params/gamma/value")
+    if gamma is None or "cannot tell" in told.value or "undecided" in told.value:
+        return Card(title, Sentence("cannot tell"), "", text, unsure=True)
+    return Card(title, gamma, "exponent", text)
 
 
 def _capacity(story: Story) -> Card | None:
@@ -148,12 +160,20 @@ def _capacity(story: Story) -> Card | None:
     bits = story.records.measured(source) if source else None
     if bits is None:
         return None
-    text = join(" ", [
-        say("What a parameter of these models can hold at most{span}.", span=say(", within {low} to {high}", low=bits.low, high=bits.high) or ""),
-        say("The whole text is {data} bits and asks for {size} parameters.",
-            data=story.records.number("advice.json#/memorise/bits/value", "count"),
-            size=story.records.number("advice.json#/memorise/n_params/value", "count")),
-    ])
+    text = join(
+        " ",
+        [
+            say(
+                "The most a parameter of these models can hold{span}.",
+                span=say(", between {low} and {high}", low=bits.low, high=bits.high) or "",
+            ),
+            say(
+                "The whole text is {data} bits and asks for {size} parameters.",
+                data=story.records.number("advice.json#/memorise/bits/value", "count"),
+                size=story.records.number("advice.json#/memorise/n_params/value", "count"),
+            ),
+        ],
+    )
     return Card(Sentence("What a parameter holds"), bits.value, "bits per parameter", text or Sentence(""))
 
 
@@ -167,14 +187,29 @@ def _probe(story: Story) -> Card | None:
         return None
     last = len(records.first(f"{profile}#/layers") or []) - 1
     cell = f"{profile}#/layers/{last}/radius"
-    text = join(" ", [
-        say("A blind guess costs {uniform}, the same words shuffled {shuffled}.", uniform=records.measured(f"{profile}#/loss/uniform"),
-            shuffled=_bare(records.measured(f"{profile}#/loss/shuffled"))),
-        say("In its last layer memories lie {radius} from the middle between neighbours; untrained weights give {untrained}, theory {predicted}.",
-            radius=records.number(f"{cell}/trained/value"), untrained=records.number(f"{cell}/untrained/value"),
-            predicted=records.number(f"{cell}/predicted")),
-    ])
-    return Card(say("How well {model} knows it", model=model) or Sentence(""), loss.value, "nats per token", text or Sentence(""))
+    text = join(
+        " ",
+        [
+            say(
+                "A blind guess costs {uniform}, the same words shuffled {shuffled}.",
+                uniform=records.measured(f"{profile}#/loss/uniform"),
+                shuffled=_bare(records.measured(f"{profile}#/loss/shuffled")),
+            ),
+            say(
+                "Half the way to the nearest state of its last layer is {radius}; untrained weights give "
+                "{untrained}, theory predicts {predicted}.",
+                radius=records.number(f"{cell}/trained/value"),
+                untrained=records.number(f"{cell}/untrained/value"),
+                predicted=records.number(f"{cell}/predicted"),
+            ),
+        ],
+    )
+    return Card(
+        say("How well {model} knows it", model=model) or Sentence(""),
+        loss.value,
+        "nats per token",
+        text or Sentence(""),
+    )
 
 
 def _memorised(story: Story) -> Card | None:
@@ -184,14 +219,25 @@ def _memorised(story: Story) -> Card | None:
         return None
     run = story.runs[max(known, key=lambda i: shares[i])]
     number = story.records.number
-    text = join(" ", [
-        say("The most any of {n} runs memorised: {size} parameters on {tokens} tokens.", n=number(f"{RUNS}#/run_id", "count", "count"),
-            size=number(f"{run}#/n_params", "count"), tokens=number(f"{run}#/n_tokens", "count")),
-        say("Its training loss is {train} nats per token over a floor of {floor}; on text it never saw, {fresh}.",
-            train=number(f"{run}#/train_loss"), floor=number(f"{run}#/floor"), fresh=number(f"{run}#/fresh_loss")),
-    ])
+    text = join(
+        " ",
+        [
+            say(
+                "The most any of {n} runs memorised: {size} parameters on {tokens} tokens.",
+                n=number(f"{RUNS}#/run_id", "count", "count"),
+                size=number(f"{run}#/n_params", "count"),
+                tokens=number(f"{run}#/n_tokens", "count"),
+            ),
+            say(
+                "Its training loss is {train} nats per token over a floor of {floor}; on text it never saw, {fresh}.",
+                train=number(f"{run}#/train_loss"),
+                floor=number(f"{run}#/floor"),
+                fresh=number(f"{run}#/fresh_loss"),
+            ),
+        ],
+    )
     big = number(f"{run}#/memorised_share", "percent")
-    return Card(Sentence("Learnt by heart"), big, "of the training text", text or Sentence("")) if big else None
+    return Card(Sentence("Learnt by heart"), big, "of its training text", text or Sentence("")) if big else None
 
 
 def _claims(story: Story) -> Card | None:
@@ -202,7 +248,8 @@ def _claims(story: Story) -> Card | None:
     n = number("audit.json#/claims/*/id", "count", "count")
     holds = number(status, "count", "where=holds")
     text = say(
-        "{corrected} more hold with a correction, {refuted} are refuted by a counterexample, {implied} do not follow; {open} wait for an experiment.",
+        "{corrected} more hold with a correction, {refuted} are refuted by a counterexample, {implied} do not "
+        "follow; {open} wait for an experiment.",
         corrected=number(status, "count", "starts=holds with"),
         refuted=number(status, "count", "starts=refuted"),
         implied=number(status, "count", "starts=not implied"),
@@ -210,7 +257,9 @@ def _claims(story: Story) -> Card | None:
     )
     if not (n and holds and text):
         return None
-    return Card(Sentence("Does the paper hold"), say("{holds} of {n}", holds=holds, n=n) or holds, "claims, as stated", text)
+    return Card(
+        Sentence("Does the paper hold"), say("{holds} of {n}", holds=holds, n=n) or holds, "claims, as stated", text
+    )
 
 
 def _cited(part: Any) -> list[Cited]:

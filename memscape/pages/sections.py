@@ -1,0 +1,224 @@
+"""What does each section of the page hold? Facts, tables and figures of a part of a folder, for the template."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from memscape.pages import law, map, text
+from memscape.pages.citation import Cited, Sentence, join, say, step
+from memscape.pages.gather import Story
+
+RUN_COLUMNS = {
+    "run_id": ("run", "text"),
+    "status": ("status", "text"),
+    "n_params": ("parameters", "count"),
+    "n_tokens": ("unique tokens", "count"),
+    "epochs": ("epochs", "sig3"),
+    "learning_rate": ("rate", "sig2"),
+    "train_loss": ("train loss", "fixed3"),
+    "fresh_loss": ("held-out loss", "fixed3"),
+    "other_loss": ("other text", "fixed3"),
+    "floor": ("floor", "fixed3"),
+    "memorised_bits": ("bits memorised", "count"),
+    "memorised_share": ("share memorised", "percent"),
+    "bits_per_param": ("bits/parameter", "sig3"),
+    "extracted_share": ("extracted", "percent"),
+    "d_model": ("width", "count"),
+    "n_layers": ("layers", "count"),
+    "seed": ("seed", "text"),
+    "steps": ("steps", "count"),
+}
+"""Field of a run -> its heading and style in the table; losses are nats per token."""
+
+CHIPS = {
+    "holds with": "corrected",
+    "holds": "holds",
+    "refuted": "refuted",
+    "not implied": "refuted",
+    "empirical: supp": "holds",
+    "empirical: contra": "refuted",
+}
+"""How a claim's status begins -> the look of its chip."""
+
+
+LONGEST_FACTS = 40
+"""A JSON object with more entries than this is a table of something, not a fact about the folder."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of cited values."""
+
+    name: str
+    headings: list[tuple[str, bool]]
+    """Heading and whether the column holds words."""
+    rows: list[list[Cited | None]]
+
+
+def probe(story: Story, profile: str) -> dict[str, Any]:
+    """Everything about one probed model: its facts, its figures, its passage."""
+    records = story.records
+    curves = [map.depth_curve(story, profile, name) for name in map.instruments(story, profile)]
+    curves = [figure for figure in (*curves, map.descent(story, profile)) if figure]
+    glance, landscape = map.heat_map(story, profile), map.landscape(story, profile)
+    lead = join(
+        "",
+        [
+            say("{model}", model=story.model(profile)),
+            say(" ({params} parameters", params=records.number(f"{profile}#/model/n_params", "count")),
+            say(", {layers} layers", layers=records.number(f"{profile}#/model/n_layers", "count")),
+            say(", width {width}", width=records.number(f"{profile}#/model/d_model", "count")),
+            say(", weights {weights}", weights=records.text(f"{profile}#/model/weights")),
+            Sentence(")") if records.has(f"{profile}#/model/n_params") else None,
+            say(", read on {corpus}", corpus=records.text(f"{profile}#/corpus/name")),
+            say(": {tokens} tokens", tokens=records.number(f"{profile}#/corpus/n_tokens", "count")),
+            say(" of {documents} documents", documents=records.number(f"{profile}#/corpus/n_documents", "count")),
+        ],
+    )
+    return {
+        "name": profile,
+        "lead": lead,
+        "map": glance,
+        "curves": curves,
+        "landscape": landscape,
+        "drawn": bool(glance or curves or landscape),
+        "passage": text.passage(story, profile),
+        "text": text.passage_text(story, profile) if records.has(f"{profile}#/passage/tokens") else None,
+    }
+
+
+def laws(story: Story) -> Table | None:
+    """Parameters of every fitted law with their intervals."""
+    rows = []
+    for name, fit in (story.records.first("fit.json#/laws") or {}).items():
+        base = f"fit.json#/laws/{step(name)}"
+        for param in fit.get("params") or {}:
+            measure = story.records.measured(f"{base}/params/{step(param)}")
+            if measure:
+                rows.append(
+                    [
+                        story.records.text(f"{base}/law"),
+                        story.records.text(f"{base}/formula"),
+                        Cited(param, f"{base}/params/{step(param)}", "key"),
+                        measure.value,
+                        measure.low,
+                        measure.high,
+                        measure.unit,
+                        story.records.number(f"{base}/n", "count"),
+                        story.records.text(f"{base}/outcome/name"),
+                    ]
+                )
+    words = {"law", "formula", "parameter", "unit", "outcome"}
+    headings = ["law", "formula", "parameter", "value", "low", "high", "unit", "n", "outcome"]
+    return Table("laws", [(h, h in words) for h in headings], rows) if rows else None
+
+
+def advice(story: Story) -> dict[str, Any] | None:
+    """The recommendation, its cost, and what would change it."""
+    if not story.has("advice.json"):
+        return None
+    records = story.records
+    styles = {"n_params": "count", "bits": "count", "flops": "count", "memorised_share": "percent", "epochs": "sig2"}
+    names = {
+        "n_params": "parameters",
+        "fresh_loss": "held-out loss",
+        "train_loss": "training loss",
+        "floor": "floor of the training loss",
+        "memorised_share": "share memorised",
+        "epochs": "epochs",
+        "flops": "compute",
+        "hours": "time",
+        "money": "cost",
+    }
+    facts = []
+    for group, prefix in (("recommended", ""), ("memorise", "to memorise all: "), ("cost", "")):
+        for name in records.first(f"advice.json#/{group}") or {}:
+            measure = records.measured(f"advice.json#/{group}/{step(name)}", styles.get(name, "sig3"))
+            if measure:
+                facts.append((f"{prefix}{names.get(name, name.replace('_', ' '))}", measure))
+    listed = lambda name: [  # noqa: E731
+        line
+        for i in range(len(records.first(f"advice.json#/{name}") or []))
+        if (line := _line(story, f"advice.json#/{name}/{i}"))
+    ]
+    return {
+        "lead": records.text("advice.json#/sentence"),
+        "facts": facts,
+        "figure": law.advised(story),
+        "changes": listed("changes"),
+        "next": listed("next_runs"),
+    }
+
+
+def _line(story: Story, source: str) -> Cited | None:
+    """Return a list entry as words: a sentence as it stands, or the sentence of a record."""
+    return story.records.text(source) or story.records.text(f"{source}/sentence")
+
+
+def claims(story: Story) -> list[dict[str, Any]]:
+    """The audit's ledger, one entry a claim."""
+    claims = []
+    for i, claim in enumerate(story.records.first("audit.json#/claims") or []):
+        base = f"audit.json#/claims/{i}"
+        told = story.records.text
+        status = str(claim.get("status", ""))
+        numbers = [
+            say(
+                "{name} {value}",
+                name=_named(key, at := f"{base}/figures/{step(key)}"),
+                value=story.records.number(at, "sig4"),
+            )
+            for key, value in (claim.get("figures") or {}).items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        claims.append(
+            {
+                "id": told(f"{base}/id"),
+                "claim": told(f"{base}/claim"),
+                "stated": told(f"{base}/as_stated"),
+                "status": told(f"{base}/status"),
+                "verdict": told(f"{base}/verdict"),
+                "evidence": told(f"{base}/evidence"),
+                "numbers": [n for n in numbers if n],
+                "look": next((look for start, look in CHIPS.items() if status.startswith(start)), "open"),
+            }
+        )
+    return claims
+
+
+def _named(key: str, source: str) -> str | Cited:
+    """Return a field's name as words; one with digits in it is cited like every other digit."""
+    return Cited(key, source, "key") if any(c.isdigit() for c in key) else key.replace("_", " ")
+
+
+def runs(story: Story) -> Table | None:
+    if not story.runs:
+        return None
+    fields = [name for name in RUN_COLUMNS if any(value is not None for value in story.run_values(name))]
+    words = {name for name in fields if RUN_COLUMNS[name][1] == "text" and name != "seed"}
+
+    def cell(run: str, name: str) -> Cited | None:
+        style = RUN_COLUMNS[name][1]
+        source = f"{run}#/{name}"
+        return story.records.text(source) if style == "text" else story.records.number(source, style)
+
+    rows = [[cell(run, name) for name in fields] for run in story.runs]
+    return Table("runs", [(RUN_COLUMNS[name][0], name in words) for name in fields], rows)
+
+
+def facts(story: Story) -> Iterator[tuple[Sentence, Cited]]:
+    """Command, versions, seeds, hardware and times, as the folder's own files state them."""
+    for file in ("study.json", "probe.json", "timing.json"):
+        if story.has(file):
+            yield from _leaves(story, f"{file}#", story.records.files[file], [])
+
+
+def _leaves(story: Story, source: str, content: Any, names: list[Any]) -> Iterator[tuple[Sentence, Cited]]:
+    """Yield the single values below `content` with their names; long tables belong to their files, not to a page."""
+    for key, value in content.items() if isinstance(content, dict) and len(content) <= LONGEST_FACTS else ():
+        at = f"{source}/{step(key)}"
+        path = [*names, _named(key, at)]
+        if isinstance(value, dict):
+            yield from _leaves(story, at, value, path)
+        elif (fact := story.records.text(at)) and (name := join(" ", path)):
+            yield name, fact
