@@ -1,8 +1,8 @@
 """Our families as `transformers` models: AutoConfig and AutoModelForCausalLM know `model_type: memscape` after `register`.
 
-    from memscape.models import auto
-    auto.register()
-    model = AutoModelForCausalLM.from_pretrained("runs/book/runs/openelm-d64...")
+from memscape.models import auto
+auto.register()
+model = AutoModelForCausalLM.from_pretrained("runs/book/runs/openelm-d64...")
 """
 
 from typing import Any

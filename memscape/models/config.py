@@ -84,7 +84,9 @@ class ModelConfig(BaseModel):
         for name in ("n_heads", "n_kv_heads", "d_ff"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != self.n_layers:
-                raise PlanError(f"{name} lists {len(value)} layers, n_layers is {self.n_layers}; give one number a layer.")
+                raise PlanError(
+                    f"{name} lists {len(value)} layers, n_layers is {self.n_layers}; give one number a layer."
+                )
         if self.d_head is None and (isinstance(self.n_heads, tuple) or self.d_model % self.n_heads):
             fits = [h for h in range(1, self.d_model + 1) if self.d_model % h == 0][:8]
             raise PlanError(f"n_heads={self.n_heads} must divide d_model={self.d_model}; try {fits}, or give d_head.")
@@ -107,7 +109,8 @@ class ModelConfig(BaseModel):
         d_ff = each({"gpt2": 4 * self.d_model, "vanilla": self.d_model, "openelm": divisible(1.25 * self.d_model)}[self.family]
                     if self.d_ff is None else self.d_ff)  # fmt: skip
         return tuple(
-            LayerShape(h, kv, self.d_head or self.d_model // h, ff) for h, kv, ff in zip(heads, kv_heads, d_ff, strict=True)
+            LayerShape(h, kv, self.d_head or self.d_model // h, ff)
+            for h, kv, ff in zip(heads, kv_heads, d_ff, strict=True)
         )
 
     @property

@@ -11,7 +11,9 @@ from memscape.models.packed import Linear
 class FeedForward(nn.Module):
     """act(x W_in) W_out with act `gelu` (tanh form, as GPT-2) or `relu`; `swiglu`: (silu(x W_gate) · x W_up) W_out."""
 
-    def __init__(self, pack: int, d_model: int, d_ff: int, activation: str, bias: bool, std_out: float, std: float = 0.02):
+    def __init__(
+        self, pack: int, d_model: int, d_ff: int, activation: str, bias: bool, std_out: float, std: float = 0.02
+    ):
         super().__init__()
         self.activation = activation
         self.into = Linear(pack, d_model, d_ff * (2 if activation == "swiglu" else 1), bias, std)

@@ -67,7 +67,9 @@ def scaled(width: int, vocab_size: int, seq_len: int = 64, family: Family = "gpt
     return ModelConfig(family=family, vocab_size=vocab_size, seq_len=seq_len, d_model=width, **{**rule, **options})
 
 
-def nearest(n_params: float, vocab_size: int, seq_len: int = 64, family: Family = "gpt2", **options: Any) -> ModelConfig:
+def nearest(
+    n_params: float, vocab_size: int, seq_len: int = 64, family: Family = "gpt2", **options: Any
+) -> ModelConfig:
     """Return the model of the dial whose N is nearest to `n_params` in ratio; widths are multiples of 8."""
     best, width = scaled(8, vocab_size, seq_len, family, **options), 8
     while parameters(best).n_params < n_params:
@@ -107,5 +109,7 @@ def flops(config: ModelConfig, seq_len: int | None = None) -> Flops:
     for H, G, K, d_ff in config.layers:
         projections += 2 * d * (H + 2 * G) * K + 2 * H * K * d
         scores += 4 * H * K * T
-        feed_forward += 2 * d * d_ff * (gates + 1) * config.n_experts + 2 * d * config.n_experts * (config.n_experts > 1)
+        feed_forward += 2 * d * d_ff * (gates + 1) * config.n_experts + 2 * d * config.n_experts * (
+            config.n_experts > 1
+        )
     return Flops(projections, scores, feed_forward, 2 * d * config.vocab_size)

@@ -60,7 +60,9 @@ class Stream(nn.Module):
         if self.positions is not None:
             x_PBTD = x_PBTD + self.positions.weight[:, None, :T]
         elif self.config.positions == "sinusoid":
-            x_PBTD = x_PBTD * math.sqrt(self.config.d_model) + sinusoid(T, self.config.d_model, x_PBTD.device).to(x_PBTD.dtype)
+            x_PBTD = x_PBTD * math.sqrt(self.config.d_model) + sinusoid(T, self.config.d_model, x_PBTD.device).to(
+                x_PBTD.dtype
+            )
         return dropout(x_PBTD, noise and noise.at(0))
 
     def states(self, x_PBTD: Float[Tensor, "P B T D"], noise: Noise | None):

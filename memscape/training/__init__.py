@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from memscape.training.sweeps import sweep as sweep
     from memscape.training.tables import ls as ls
 
-_FILE_OF = {"RunConfig": "config", "Plan": "plan", "Runs": "runs", "bundle": "bundles", "ls": "tables", "sweep": "sweeps"}
+_FILE_OF = {
+    "RunConfig": "config",
+    "Plan": "plan",
+    "Runs": "runs",
+    "bundle": "bundles",
+    "ls": "tables",
+    "sweep": "sweeps",
+}
 
 __all__ = ["Plan", "RunConfig", "Runs", "bundle", "ls", "recipes", "sweep"]
 

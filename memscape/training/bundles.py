@@ -1,7 +1,7 @@
 """One small archive of everything a folder holds except weights: what travels between machines.
 
-    bundle("runs/book")                       runs/book.tar.gz without weights
-    bundle("runs/book", weights="*-s0")       with the weights of the runs that match
+bundle("runs/book")                       runs/book.tar.gz without weights
+bundle("runs/book", weights="*-s0")       with the weights of the runs that match
 """
 
 import fnmatch

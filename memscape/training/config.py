@@ -1,6 +1,6 @@
 """One training run, whole: the model, its data, and how it is trained. What a recipe makes and a run folder remembers.
 
-    RunConfig(run_id="d64-n16384-lr0.003-s0", model=scaled(64, 264), n_tokens=16_384, steps=2000, learning_rate=3e-3)
+RunConfig(run_id="d64-n16384-lr0.003-s0", model=scaled(64, 264), n_tokens=16_384, steps=2000, learning_rate=3e-3)
 """
 
 from typing import Literal
@@ -56,7 +56,7 @@ class RunConfig(BaseModel):
     z_loss: float = 0.0
     """λ of λ (ln Σ exp logit)², added to the training loss only."""
     evaluations: int = 8
-    """How often the run is evaluated, the end included; spaced evenly in steps."""
+    """How often the run is evaluated, the end included; each after 1.5 times the steps of the one before."""
     n_evaluated: int = 512
     """At most so many sequences of each of the three sets are evaluated (training set, fresh, other)."""
     stop_within: float | None = None

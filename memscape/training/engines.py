@@ -118,7 +118,12 @@ class Worker:
     def _start(self) -> subprocess.Popen:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         return subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
 
     def train(self, pack: str, budget: Budget, sink: Sink) -> dict[str, Any]:
@@ -176,7 +181,9 @@ def ray(folder: Path, packs: list[str], n_packs: int, device: str | None, budget
     )
 
     def submit(pack: str) -> Any:
-        return task.remote(folder.resolve(), pack, place, threads, None if budget.seconds is None else max(0.0, budget.left))
+        return task.remote(
+            folder.resolve(), pack, place, threads, None if budget.seconds is None else max(0.0, budget.left)
+        )
 
     running = {submit(pack): pack for pack in packs}
     while running:

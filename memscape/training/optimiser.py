@@ -119,9 +119,7 @@ def adamw(
     return norm_P, active
 
 
-def schedule(
-    step: Int[Tensor, ""], n_steps: int, warmup: int, final: float, kind: str = "cosine"
-) -> Float[Tensor, ""]:
+def schedule(step: Int[Tensor, ""], n_steps: int, warmup: int, final: float, kind: str = "cosine") -> Float[Tensor, ""]:
     """Return the factor on the peak learning rate at a step counted from 0.
 
     Linear warm-up over `warmup` steps, then `cosine` or `linear` down to `final` of the peak, or `constant`.

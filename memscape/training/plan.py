@@ -66,12 +66,18 @@ class Plan(BaseModel):
         known = {run.run_id: run for run in self.runs}
         packed = [run_id for pack in self.packs for run_id in pack.run_ids]
         if len(known) != len(self.runs):
-            raise PlanError(f"plan {self.name!r} names {len(self.runs) - len(known)} runs twice; give each its own run_id.")
+            raise PlanError(
+                f"plan {self.name!r} names {len(self.runs) - len(known)} runs twice; give each its own run_id."
+            )
         if sorted(packed) != sorted(known):
-            raise PlanError(f"plan {self.name!r} must hold every run in exactly one pack; make plans with Plan.of(runs).")
+            raise PlanError(
+                f"plan {self.name!r} must hold every run in exactly one pack; make plans with Plan.of(runs)."
+            )
         for pack in self.packs:
             if len({known[run_id].shape for run_id in pack.run_ids}) > 1:
-                raise PlanError(f"pack {pack.pack_id} mixes shapes or schedules; its runs may differ in rates, seeds, data.")
+                raise PlanError(
+                    f"pack {pack.pack_id} mixes shapes or schedules; its runs may differ in rates, seeds, data."
+                )
         return self
 
     @classmethod

@@ -1,7 +1,7 @@
 """The runs of a folder as one table: a row a finished run, printed, framed, or handed to the laws.
 
-    runs = Runs.load("runs/book")
-    runs.to_frame().groupby("d_model").train_loss.min()
+runs = Runs.load("runs/book")
+runs.to_frame().groupby("d_model").train_loss.min()
 """
 
 import html
@@ -85,7 +85,8 @@ class Runs:
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in SHOWN)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_short(row[name]))}</td>" for name in SHOWN) + "</tr>" for row in self.rows
+            "<tr>" + "".join(f"<td>{html.escape(_short(row[name]))}</td>" for name in SHOWN) + "</tr>"
+            for row in self.rows
         )
         return f"<p>{html.escape(self.summary)}</p><table><tr>{head}</tr>{body}</table>"
 

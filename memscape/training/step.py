@@ -62,7 +62,11 @@ def token_losses(logits_PBTV: Float[Tensor, "P B T V"], targets_PBT: Int[Tensor,
 
 
 def member_losses(
-    model: Stream, targets_PBT: Int[Tensor, "P B T"], bos: int, noise: Noise | None, z_loss_P: Float[Tensor, " P"] | None
+    model: Stream,
+    targets_PBT: Int[Tensor, "P B T"],
+    bos: int,
+    noise: Noise | None,
+    z_loss_P: Float[Tensor, " P"] | None,
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     """Return (loss to minimise, cross-entropy) of each member: means over its predicted tokens, nats/token.
 

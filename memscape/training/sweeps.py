@@ -93,7 +93,9 @@ class _Sweep:
         """Raise if packs could not be trained; everything else is finished and kept."""
         if self.lost:
             which = "; ".join(f"{pack}: {why}" for pack, why in sorted(self.lost.items()))
-            raise MemscapeError(f"{len(self.lost)} packs could not be trained ({which}); repeat the command to try again.")
+            raise MemscapeError(
+                f"{len(self.lost)} packs could not be trained ({which}); repeat the command to try again."
+            )
 
 
 def _claimed(plan: Plan, folder: Path) -> Plan:

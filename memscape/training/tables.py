@@ -50,4 +50,6 @@ def ls(folder: str | Path, sql: str | None = None) -> Any:
             return connection.sql(sql).df()
         except (duckdb.Error, AttributeError) as problem:
             reason = str(problem).strip().splitlines()[0]
-            raise TableError(f"the query cannot be answered: {reason}; tables are runs, metrics and packs.") from problem
+            raise TableError(
+                f"the query cannot be answered: {reason}; tables are runs, metrics and packs."
+            ) from problem

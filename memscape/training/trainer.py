@@ -118,8 +118,11 @@ def train(
 
 
 def evaluation_steps(run: RunConfig) -> list[int]:
-    """Return the steps after which a run is evaluated: evenly spaced, the last included."""
-    return sorted({round(run.steps * (i + 1) / run.evaluations) for i in range(run.evaluations)} - {0})
+    """Return the steps after which a run is evaluated: each 1.5 times the one before, the last at the end.
+
+    Small sets are memorised early, and the best held-out loss comes before: even spacing would miss it.
+    """
+    return sorted({round(run.steps / 1.5**i) for i in range(run.evaluations)} - {0})
 
 
 class Packed:
@@ -213,7 +216,9 @@ class Packed:
         chunk = at // CHUNK
         if self._chunk is None or self._chunk[0] != chunk:
             B = self.runs[0].batch_size
-            rows = np.stack([batch_indices(len(s), CHUNK * B, chunk, r.seed) for s, r in zip(self.sets, self.runs, strict=True)])
+            rows = np.stack(
+                [batch_indices(len(s), CHUNK * B, chunk, r.seed) for s, r in zip(self.sets, self.runs, strict=True)]
+            )
             rows = torch.from_numpy(rows).to(self.device) + self.offset_P[:, None]
             self._chunk = (chunk, rows.view(len(self.runs), CHUNK, B))
         return self.pool[self._chunk[1][:, at % CHUNK]].long()
@@ -234,6 +239,3 @@ class Packed:
 def _spread(n: int, k: int, device: torch.device) -> Tensor:
     """k indices spread evenly over 0 .. n - 1."""
     return torch.arange(k, device=device) * n // k
-
-
-

@@ -19,7 +19,9 @@ from memscape.folder import writing
 from memscape.progress import Budget
 
 
-def run_pack(folder: Path, pack_id: str, device: str, threads: int, seconds: float | None, tell=lambda event: None) -> dict[str, Any]:
+def run_pack(
+    folder: Path, pack_id: str, device: str, threads: int, seconds: float | None, tell=lambda event: None
+) -> dict[str, Any]:
     """Train one pack of the folder's plan and return what happened, as an event of JSON values.
 
     `{"event": "finished" | "stopped", "seconds", "tokens"}`, `{"event": "memory", "reason"}` if the pack does not fit, or
@@ -45,7 +47,11 @@ def run_pack(folder: Path, pack_id: str, device: str, threads: int, seconds: flo
         return {"event": "memory", "reason": str(problem).split(". ")[0]}
     except MemscapeError as problem:
         return {"event": "refused", "reason": str(problem), "kind": type(problem).__name__}
-    return {"event": "finished" if outcome.finished else "stopped", "seconds": outcome.seconds, "tokens": outcome.tokens}
+    return {
+        "event": "finished" if outcome.finished else "stopped",
+        "seconds": outcome.seconds,
+        "tokens": outcome.tokens,
+    }
 
 
 def main() -> None:
