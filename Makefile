@@ -36,7 +36,7 @@ bench: setup
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 docs: setup
-	$(BIN)/python docs/make_cli_page.py
+	$(BIN)/python docs/make_pages.py
 	$(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo site/index.html
 
