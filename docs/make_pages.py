@@ -14,7 +14,7 @@ from memscape.cli import app
 
 ROOT = Path(__file__).parents[1]
 HEAD = "# Command line\n\nMade from `memscape --help` by `python docs/make_pages.py`; do not edit.\n"
-ORDER = "theory memory data models training instruments laws claims experiments pages".split()
+ORDER = ["theory", "memory", "data", "models", "training", "instruments", "laws", "claims", "experiments", "pages"]
 """Rooms from the ground up, as imports allow."""
 
 
@@ -45,7 +45,8 @@ def tree() -> str:
 def readme() -> str:
     """Return the README with the tree of today between its marks."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.sub(r"<!-- tree -->.*<!-- /tree -->", lambda _: f"<!-- tree -->\n{tree()}\n<!-- /tree -->", text, flags=re.S)
+    block = f"<!-- tree -->\n{tree()}\n<!-- /tree -->"
+    return re.sub(r"<!-- tree -->.*<!-- /tree -->", lambda _: block, text, flags=re.S)
 
 
 def _purpose(file: Path) -> str:

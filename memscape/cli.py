@@ -75,7 +75,7 @@ def _show(answer: Any, as_json: bool) -> None:
     typer.echo(json.dumps(plain(answer), ensure_ascii=False, indent=1) if as_json else str(answer))
 
 
-@app.command()
+@app.command(short_help="From a text and a model to one page that answers.")
 def study(
     out: Out = Path("runs/study"),
     recipe: Annotated[
@@ -103,7 +103,7 @@ def study(
     _show(study(out, recipe=recipe, corpus=corpus, model=model, budget=budget), as_json)
 
 
-@app.command()
+@app.command(short_help="Draw the memory map of a model on a text.")
 def probe(
     model: Annotated[
         str, typer.Argument(help="Hub name, folder, .gguf file, package:NAME, stories260K, or a run folder.")
@@ -139,7 +139,7 @@ def probe(
     _show(probe(model, corpus, out, budget=budget, **options), as_json)
 
 
-@app.command()
+@app.command(short_help="Train a grid of small transformers, many at once.")
 def sweep(
     recipe: Annotated[str, typer.Argument(help="A recipe's name: laptop, smoke, ...")],
     out: Out = Path("runs/sweep"),
@@ -166,7 +166,7 @@ def sweep(
     )
 
 
-@app.command()
+@app.command(short_help="Fit the laws of size, data and memory to runs.")
 def fit(
     source: Annotated[Path, typer.Argument(help="A result folder, or a table of runs: .csv, .parquet, .json.")],
     law: Annotated[str | None, typer.Option("--law", help="One law; all that the table can tell, by default.")] = None,
@@ -186,7 +186,7 @@ def fit(
     _show(fit(source, law=law, columns=_pairs(column) or None, out=source if source.is_dir() else None), as_json)
 
 
-@app.command()
+@app.command(short_help="Which size, how many epochs, what to expect.")
 def advise(
     tokens: Annotated[str, typer.Option("--tokens", help="Unique training tokens you have: 300k, 3M.")],
     epochs_max: Annotated[float, typer.Option("--epochs-max", help="Most passes over the data.")] = 40,
@@ -208,7 +208,7 @@ def advise(
     _show(advise(tokens=tokens, epochs_max=epochs_max, params=params, source=source, gpu=gpu, out=source), as_json)
 
 
-@app.command()
+@app.command(short_help="Run every claim of the paper as code.")
 def audit(
     out: Annotated[Path | None, typer.Option("--out", help="Also write audit.json there.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Check these claims only: C3, C21.")] = None,
@@ -226,7 +226,7 @@ def audit(
     _show(audit(out=out, ids=only, results=results), as_json)
 
 
-@app.command()
+@app.command(short_help="Write one page of everything a folder holds.")
 def report(
     folder: Folder,
     out: Annotated[Path | None, typer.Option("--out", help="The page; DIR/report.html.")] = None,
@@ -244,7 +244,7 @@ def report(
     _show({"report": str(path)} if as_json else path, as_json)
 
 
-@app.command()
+@app.command(short_help="List runs, or ask them anything in SQL.")
 def ls(
     folder: Folder,
     sql: Annotated[str | None, typer.Option("--sql", help="A query over the tables runs, metrics, packs.")] = None,
@@ -262,7 +262,7 @@ def ls(
     typer.echo(frame.to_json(orient="records", indent=1) if as_json else frame.to_string(index=False))
 
 
-@app.command()
+@app.command(short_help="Pack results without weights into one archive.")
 def bundle(
     folder: Folder,
     weights: Annotated[

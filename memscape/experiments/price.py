@@ -48,7 +48,7 @@ class StudyPrice(BaseModel):
 
 
 def price_probe(model: str, *, limit: int, queries: int, shuffled: int = 2048) -> ProbePrice:
-    """Return the cost of probing `model` (MODEL) on `limit` tokens, from its configuration and a timed matrix product."""
+    """Return the cost of probing MODEL on `limit` tokens, from its configuration and a timed matrix product."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(locate(model)[0])
@@ -83,9 +83,9 @@ SITE_SECONDS = 0.5
 def matmul_rate(width: int, seconds: float = 0.5) -> float:
     """Return the FLOP/s of float32 products of (1024, width) and (width, 3 width) on this machine."""
     x, w = torch.randn(1024, width), torch.randn(width, 3 * width)
-    x @ w
+    torch.mm(x, w)
     start, done = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
-        x @ w
+        torch.mm(x, w)
         done += 1
     return done * 2.0 * 1024 * width * 3 * width / (time.perf_counter() - start)

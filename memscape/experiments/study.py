@@ -16,20 +16,20 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from memscape.data.corpus import Corpus, open_corpus
+from memscape.data import Corpus, open_corpus, split_corpus
 from memscape.errors import FolderError, TableError, unknown
 from memscape.experiments.price import StudyPrice, price_probe
 from memscape.folder import claim, read_json, write_json, writing
 from memscape.instruments import probe
 from memscape.laws import Advice, advise, fit
-from memscape.models.pretrained import DEFAULT, INSTALL_DEFAULT
+from memscape.models.pretrained import DEFAULT, INSTALL_DEFAULT, load, locate
 from memscape.pages import gather, report, verdict
 from memscape.progress import Budget, OutOfBudget, say
 from memscape.training import Plan, recipes, sweep
 
 
 class StudyRecipe(BaseModel):
-    """How much a study reads with the model; its sweep is the recipe of the same name in `memscape.training.recipes`."""
+    """How much a study reads with the model; its sweep is the recipe of that name in `memscape.training.recipes`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -96,13 +96,10 @@ def plan_study(*, recipe: str = "laptop", corpus: str | Path = "sample", model: 
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
     setting, text = RECIPES[recipe], open_corpus(corpus)
-    return StudyPlan(
-        recipe=recipe,
-        model=model or _available(setting.model),
-        corpus=text,
-        setting=setting,
-        sweep=recipes.named(recipe)(corpus=str(corpus)),
-    )
+    spec, sweep_plan = model or _available(setting.model), recipes.named(recipe)(corpus=str(corpus))
+    locate(spec)
+    _require(text, sweep_plan)
+    return StudyPlan(recipe=recipe, model=spec, corpus=text, setting=setting, sweep=sweep_plan)
 
 
 def study(
@@ -127,13 +124,13 @@ def study(
         FolderError: `out` belongs to another study or cannot be written.
     """
     plan, out, budget = plan_study(recipe=recipe, corpus=corpus, model=model), Path(out), Budget.parse(budget)
+    reading = plan.setting.model_dump(exclude={"model"})
+    where = out / "probe" / re.sub(r"[^\w.-]+", "-", plan.model).strip("-")
     with writing(out):
-        claim(out / "study.json", plan.identity)
-        setting = plan.setting
-        where = out / "probe" / re.sub(r"[^\w.-]+", "-", plan.model).strip("-")
-        _step(out, "probe", lambda: probe(
-            plan.model, plan.corpus, where, limit=setting.limit, context=setting.context, queries=setting.queries, budget=budget
-        ))  # fmt: skip
+        known = (out / "study.json").exists() and claim(out / "study.json", plan.identity)
+        probed = plan.model if known and (where / "profile.json").exists() else load(plan.model)
+        claim(out / "study.json", plan.identity)  # only now: a name that cannot be loaded leaves no claim behind
+        _step(out, "probe", lambda: probe(probed, plan.corpus, where, **reading, budget=budget))
         budget.check("the sweep, the laws, the advice and the page")
         runs = _step(out, "sweep", lambda: sweep(plan.sweep, out, budget=budget))
         if not runs.complete:
@@ -151,6 +148,16 @@ def _advise(n_tokens: int, out: Path) -> Advice:
     except TableError as problem:
         say(f"{problem} So they serve here.")
         return advise(tokens=n_tokens, out=out)
+
+
+def _require(text: Corpus, plan: Plan) -> None:
+    """Raise CorpusError if the plan's largest training set does not fit beside the held-out sets.
+
+    Deduplication decides how much is left, so the split is made; a text fifty times as long needs no trial.
+    """
+    run = max(plan.runs, key=lambda run: run.n_tokens)
+    if text.n_bytes < 50 * run.n_tokens:
+        split_corpus(text, run.tokenizer, run.model.seq_len, run.data_seed, run.n_tokens)
 
 
 def _available(model: str) -> str:

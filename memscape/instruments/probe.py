@@ -73,7 +73,7 @@ def probe(
         if value < 1:
             raise PlanError(f"expected --{name} of 1 or more, got {value}.")
     text, out, budget = open_corpus(corpus), Path(out), Budget.parse(budget)
-    spec = model if isinstance(model, str) else model.name
+    spec = model if isinstance(model, str) else model.spec
     identity = {"model": spec, "revision": revision, "dtype": dtype, "corpus": text.sha256, **sizes, "seed": seed}
     with writing(out):
         if (out / "probe.json").exists() and claim(out / "probe.json", identity) and (out / "profile.json").exists():

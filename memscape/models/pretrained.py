@@ -45,6 +45,8 @@ class Pretrained:
     """The name to print."""
     weights: str
     """What the numbers are: `float32`, or `4-bit Q4_1, dequantised to float32`."""
+    spec: str = ""
+    """What `load` was asked for."""
 
     def untrained(self, seed: int = 0) -> Any:
         """Return a model of the same configuration with freshly drawn weights: the null of every instrument."""
@@ -89,14 +91,14 @@ def load(
     options: dict[str, Any] = {"dtype": precision, "trust_remote_code": trust_remote_code}
     if revision is not None:
         options["revision"] = revision
-    model, tokenizer = _from_folder(str(folder), name, options)
+    model, tokenizer = _from_folder(str(folder), spec, options)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > vocabulary:
         raise ModelError(
             f"{name}: the tokenizer has {len(tokenizer):,} tokens but the model embeds {vocabulary:,}; "
             "give the tokenizer that the model was trained with."
         )
-    return Pretrained(model.to(device).eval(), tokenizer, name, weights.format(dtype=dtype))
+    return Pretrained(model.to(device).eval(), tokenizer, name, weights.format(dtype=dtype), spec)
 
 
 def locate(spec: str) -> tuple[str | Path, str, str]:
@@ -130,7 +132,7 @@ def locate(spec: str) -> tuple[str | Path, str, str]:
     return spec, spec.rsplit("/", 1)[-1], "{dtype}"
 
 
-def _from_folder(folder: str, name: str, options: dict[str, Any]) -> tuple[Any, Any]:
+def _from_folder(folder: str, spec: str, options: dict[str, Any]) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     known = f"a Hub name that can be reached, a folder, a .gguf file, package:NAME, or {', '.join(SHIPPED)}"
@@ -141,7 +143,7 @@ def _from_folder(folder: str, name: str, options: dict[str, Any]) -> tuple[Any, 
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as problem:
         reason = " ".join(str(problem).split())[:160]
-        raise ModelError(f"model {name!r} cannot be loaded; expected {known}. Reason: {reason}") from problem
+        raise ModelError(f"model {spec!r} cannot be loaded; expected {known}. Reason: {reason}") from problem
     return model, tokenizer
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from memscape.errors import MemscapeError, PlanError, unknown
 from memscape.progress import Budget, say
@@ -23,6 +23,7 @@ ATTEMPTS = 3
 """How often a pack is tried when its worker dies."""
 
 
+@runtime_checkable
 class Sink(Protocol):
     """What an engine tells the sweep."""
 
@@ -30,7 +31,7 @@ class Sink(Protocol):
         """So many more tokens were trained on."""
 
     def ended(self, pack_id: str, event: dict[str, Any]) -> list[str]:
-        """A pack ended as `event` says; return the packs to train in its place (its halves, after running out of memory)."""
+        """A pack ended as `event` says; return the packs to train in its place (halves, if it did not fit)."""
 
 
 def devices(device: str | None) -> list[str]:
@@ -59,7 +60,7 @@ def n_cores() -> int:
 
 
 def threads_for(n_packs: int, device: str) -> int:
-    """Return threads a worker: all cores are used, and the number depends on the whole plan only, never on what is left.
+    """Return threads a worker: all cores are used; the number depends on the whole plan, never on what is left.
 
     A result must not depend on how often the sweep was stopped, and sums depend on the number of threads.
     """
@@ -162,7 +163,8 @@ class Worker:
 def ray(folder: Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
     """Train packs as tasks of a Ray cluster: the one that is running (RAY_ADDRESS), else one on this machine.
 
-    Every node must see `folder` under the same path. A task whose worker or node dies is tried again from its checkpoint.
+    Every node must see `folder` under the same path. A task whose worker or node dies is tried again from its
+    checkpoint.
     """
     try:
         import ray

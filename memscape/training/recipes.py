@@ -1,4 +1,4 @@
-"""Recipes: a run is a named function that returns a whole plan. Its docstring tells command, time and what to expect."""
+"""Recipes: a run is a named function that returns a whole plan; its docstring tells command, time, what to expect."""
 
 from collections.abc import Callable
 
@@ -27,19 +27,19 @@ def laptop(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int
 
 
 def smoke(corpus: str = "sample", *, tokenizer: str = "bytes", seed: int = 0) -> Plan:
-    """Return 8 runs of a few seconds: 2 sizes, 2 data sizes, 2 rates; any UTF-8 text of 50 kB will do.
+    """Return 18 runs of a few seconds: 3 sizes, 3 data sizes, 2 rates; any UTF-8 text of 50 kB will do.
 
     memscape sweep smoke --out runs/smoke
     """
     return Plan.grid(
         "smoke",
-        [scaled(width, vocab_size=264, seq_len=32) for width in (16, 32)],
-        n_tokens=(2_048, 8_192),
+        [scaled(width, vocab_size=264, seq_len=32) for width in (16, 24, 32)],
+        n_tokens=(2_048, 4_096, 8_192),
         learning_rates=(5e-3, 1e-2),
         seeds=(seed,),
-        steps=lambda model, n_tokens: 150,
+        steps=lambda model, n_tokens: 120,
         corpus=corpus, tokenizer=tokenizer, data_seed=seed, batch_size=16, warmup=20, evaluations=4, n_evaluated=64,
-        pack_size=4,
+        pack_size=6,
     )  # fmt: skip
 
 
