@@ -1,6 +1,7 @@
-"""How can a CPU search in few bits and still be exact?
+"""How can a search in few bits still be exact?
 
-Level by level: products in bfloat16 where the processor has them, then float32, then float64. Each level bounds its own
+Level by level: products in bfloat16 where the processor has them, then float32, then float64 (on a GPU the fused kernel
+on stored 16-bit vectors, then on split ones, then float64). Each level bounds its own
 error row by row (rounding takes away residues of known norm, sums of D terms err by at most D units), rescores the
 patterns the bound cannot rule out in float64, and hands only the rows it could not certify to the next.
 The last level certifies all. Centred first: real activations have means, and components of 26,000 beside others of 10.
@@ -8,7 +9,9 @@ The last level certifies all. Centred first: real activations have means, and co
 
 import ctypes
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,21 +47,43 @@ FLOAT32 = Level(torch.float32, torch.float32)
 FLOAT64 = Level(torch.float64, torch.float64)
 
 
-def levels() -> list[Level]:
-    """Return the levels worth trying here: bfloat16 products only where the processor has them."""
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+Step = Callable[[Pairs, int, float | None], Neighbours]
+
+
+def levels(device: torch.device) -> list[Level]:
+    """Return the levels worth trying there: bfloat16 products only where a processor has them."""
+    fast = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return [*([BFLOAT16] if fast else []), FLOAT32, FLOAT64]
 
 
+def steps(pairs: Pairs, energies: bool, mean: bool) -> list[Step]:
+    """Return the levels for these pairs' device, the cheapest first; the last certifies every row."""
+    centre = pairs.centre()
+
+    def at(method: Callable[..., Neighbours], level: Level) -> Step:
+        return lambda pairs, k, beta: method(pairs, centre, level, k, beta, mean)
+
+    if pairs.queries.dtype == torch.float64 and energies:
+        return [at(_eager, FLOAT64)]  # whoever asks in float64 wants energies to its last digits
+    if pairs.queries.device.type == "cuda" and not mean:
+        from memscape.memory.fused import fused
+
+        few = pairs.queries.dtype == pairs.patterns.dtype and pairs.queries.element_size() == 2
+        return [*([fused] if few else []), partial(fused, split=True), at(_eager, FLOAT64)]
+    if pairs.queries.device.type == "cuda" or epilogue.library() is None:
+        return [at(_eager, level) for level in levels(pairs.queries.device) if not (mean and level is BFLOAT16)]
+    last = at(_eager, FLOAT64)
+    return [*(at(_eager if mean and v is FLOAT32 else _compiled, v) for v in levels(pairs.queries.device)[:-1]), last]
+
+
 def cascade(pairs: Pairs, k: int, beta: float | None, mean: bool, tolerance: float | None) -> Neighbours:
-    """Search on the CPU until every row is certified, and every energy proven to `tolerance` max(|E|, 1/beta)."""
-    centre, trusted, parts = pairs.centre(), levels(), []
+    """Search until every row is certified, and every energy proven to `tolerance` max(|E|, 1/beta)."""
+    trusted, parts = steps(pairs, beta is not None, mean), []
     for start in range(0, len(pairs.queries), QUERIES):
         block = pairs.rows(slice(start, start + QUERIES))
-        pending, found = torch.arange(len(block.queries)), None
-        for level in list(trusted):
-            compiled = epilogue.library() is not None and level is not FLOAT64 and not (mean and level is FLOAT32)
-            answer = (_compiled if compiled else _eager)(block.rows(pending), centre, level, k, beta, mean)
+        pending, found = torch.arange(len(block.queries), device=block.queries.device), None
+        for step in list(trusted):
+            answer = step(block.rows(pending), k, beta).to(torch.float64)
             if found is None:
                 found = answer
             else:
@@ -70,10 +95,10 @@ def cascade(pairs: Pairs, k: int, beta: float | None, mean: bool, tolerance: flo
                 settled = settled & answer.mean.isfinite().all(1)
             if beta is not None and answer.error is not None and answer.energy is not None and tolerance is not None:
                 settled = settled & (answer.error <= tolerance * answer.energy.abs().clamp_min(1 / beta))
-            if level is not FLOAT64 and settled.float().mean() < 0.5:
-                trusted.remove(level)  # the next rows are like these
-            if level is FLOAT64 or settled.all():
+            if settled.all() or step is trusted[-1]:
                 break
+            if settled.float().mean() < 0.5:
+                trusted.remove(step)  # the next rows are like these
             pending = pending[~settled]
         parts.append(found)
     return concatenate(parts)
@@ -116,9 +141,9 @@ class Sums:
     """Of the largest that t could be."""
 
     @classmethod
-    def empty(cls, n: int) -> "Sums":
-        zeros = torch.zeros(3, n, dtype=torch.float64)
-        return cls(torch.full((n,), math.inf, dtype=torch.float64), *zeros)
+    def empty(cls, n: int, device: torch.device) -> "Sums":
+        zeros = torch.zeros(3, n, dtype=torch.float64, device=device)
+        return cls(torch.full_like(zeros[0], math.inf), *zeros)
 
     def absorb(self, cells: Tensor, beta: float) -> None:
         """Take in squared distances and their errors, stacked (2, Q, N)."""
@@ -232,7 +257,7 @@ def _with_mean(found: Neighbours, pairs: Pairs, distance: Tensor, index: Tensor,
     assert found.energy is not None
     shares = (-found.beta * (distance - found.energy[:, None])).exp().nan_to_num(0.0)
     shares = shares if rest is not None else shares / shares.sum(1, keepdim=True).clamp_min(1e-300)
-    mean = torch.zeros(pairs.queries.shape, dtype=torch.float64) if rest is None else rest.double()
+    mean = torch.zeros_like(pairs.queries, dtype=torch.float64) if rest is None else rest.double()
     rows = max(1, 2**22 // max(1, index.shape[1] * pairs.queries.shape[1]))
     for a in range(0, len(index), rows):
         near = pairs.patterns[index[a : a + rows].clamp_min(0)].double()
@@ -242,15 +267,17 @@ def _with_mean(found: Neighbours, pairs: Pairs, distance: Tensor, index: Tensor,
 
 def _eager(pairs: Pairs, centre: Tensor, level: Level, k: int, beta: float | None, mean: bool) -> Neighbours:
     """The same pass in PyTorch: where there is no compiler, for float64, and for the mean of many patterns."""
-    n_queries, n_patterns = len(pairs.queries), len(pairs.patterns)
+    n_queries, n_patterns, device = len(pairs.queries), len(pairs.patterns), pairs.queries.device
     queries = Rounded.at(level, pairs.queries, centre)
     gap = level.gap(pairs.queries.shape[1])
     step = max(256, min(TILE, 2**22 // max(1, n_queries)))
     tiles = [(a, min(n_patterns, a + step)) for a in range(0, n_patterns, step)]
     pool = min(k + 24, n_patterns)
-    sums = Sums.empty(n_queries)
-    kept = torch.empty(2, n_queries, 0, dtype=level.summed)  # squared distance and its error, of the candidates
-    index = torch.empty(n_queries, 0, dtype=torch.int64)
+    sums = Sums.empty(n_queries, device)
+    kept = torch.empty(
+        2, n_queries, 0, dtype=level.summed, device=device
+    )  # squared distance and its error, of the candidates
+    index = torch.empty(n_queries, 0, dtype=torch.int64, device=device)
 
     def table(start: int, stop: int) -> Tensor:
         """Return squared distances between rounded vectors (infinite where banned), and the bound of their error."""
@@ -282,23 +309,23 @@ def _eager(pairs: Pairs, centre: Tensor, level: Level, k: int, beta: float | Non
         kept, index = _at(kept, stay), index.gather(1, stay)
     index = index.masked_fill(kept[0].isinf(), -1)
     reach = (kept[0] + kept[1]).kthvalue(min(k, pool), dim=1, keepdim=True).values * (1 + 2 * TIE)
-    proven = torch.ones(n_queries, dtype=torch.bool)
+    proven = torch.ones(n_queries, dtype=torch.bool, device=device)
     if pool < n_patterns:
         proven = ((kept[0] - kept[1]).amax(1, keepdim=True) > reach).flatten() | reach.isinf().flatten()
     if level is FLOAT64 and not proven.all():  # more ties than candidates: the lowest indices among them must join
         torn = (~proven).nonzero().flatten()
-        first = torch.full((len(torn), 0), 0, dtype=torch.int64)
+        first = torch.full((len(torn), 0), 0, dtype=torch.int64, device=device)
         for start, stop in tiles:
             near, error = table(start, stop)[:, torn]
-            places = torch.where(near - error <= reach[torn], torch.arange(start, stop), n_patterns)
+            places = torch.where(near - error <= reach[torn], torch.arange(start, stop, device=device), n_patterns)
             first = torch.cat([first, places], 1).sort(1).values[:, :k]
-        extra = torch.full((n_queries, k), -1, dtype=torch.int64)
+        extra = torch.full((n_queries, k), -1, dtype=torch.int64, device=device)
         extra[torn, : first.shape[1]] = first.masked_fill(first == n_patterns, -1)
         index = torch.cat([index, extra.masked_fill((extra[:, :, None] == index[:, None, :]).any(2), -1)], 1)
     distance = pairs.distances(index)
     found = _answer(distance, index, k, beta, sums, proven)
     if mean and beta is not None and found.energy is not None:
-        rest = torch.zeros(pairs.queries.shape, dtype=level.summed)
+        rest = torch.zeros(pairs.queries.shape, dtype=level.summed, device=device)
         for start, stop in tiles:
             near = torch.nn.functional.pad(table(start, stop)[0], (0, 1))
             inside = (index >= start) & (index < stop)

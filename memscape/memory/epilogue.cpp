@@ -231,11 +231,13 @@ void scan(const Rows* rows, const Tile* tile, int few) {
     });
 }
 
-// Keep the candidates that can still be among the k nearest and write their squared distances, in float64.
+// Keep the candidates that can still be among the k nearest and write their squared distances, in float64 (unless
+// `patterns` is null).
 void rescore(const Rows* rows, const float* queries, const void* patterns, int64_t d, int few, double* distance) {
     share(rows->n, rows->threads, [=](int64_t from, int64_t to) {
         for (int64_t q = from; q < to; ++q) {
             compact(*rows, q);
+            if (!patterns) continue;
             for (int64_t c = q * rows->capacity; c < q * rows->capacity + rows->count[q]; ++c) {
                 const int64_t at = rows->place[c] * d;
                 distance[c] = few ? squared(queries + q * d, static_cast<const uint16_t*>(patterns) + at, d)

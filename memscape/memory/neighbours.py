@@ -2,11 +2,10 @@
 
 `search` makes one pass over the patterns, tile by tile: the Q x M table never exists. It gives the k nearest squared
 distances, and with `beta` the energy E_beta, the entropy H(p) and the mean shift sum_i p_i rho_i of the same pass.
-Results over parts of the patterns `merge` exactly, so any split gives the same answer.
+Patterns may lie in memory, on another device or on disk; results over parts of them `merge` exactly.
 
 Exact means: distances equal float64 ones to 1e-5, distances closer than 1e-6 relative are ties, and ties go to the
-lowest index. Everything is centred first, because real activations have means and single components that drown the
-differences.
+lowest index.
 
 >>> found = search(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0]]), k=2)
 >>> found.index.tolist()
@@ -14,6 +13,7 @@ differences.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +22,7 @@ from torch import Tensor
 from memscape.errors import ShapeError
 from memscape.memory.cascade import cascade
 from memscape.memory.pairs import Pairs
+from memscape.memory.shards import Shards, passing
 from memscape.memory.union import Neighbours, concatenate, merge
 
 __all__ = ["Neighbours", "beta_for", "concatenate", "merge", "search", "temperature"]
@@ -29,7 +30,7 @@ __all__ = ["Neighbours", "beta_for", "concatenate", "merge", "search", "temperat
 
 def search(
     queries: Float[Tensor, "Q D"],
-    patterns: Float[Tensor, "M D"],
+    patterns: Float[Tensor, "M D"] | Shards,
     k: int = 1,
     *,
     beta: float | None = None,
@@ -45,9 +46,11 @@ def search(
     pattern at `self_index[q]`, which is itself. Distances are squared. float64 queries give float64 answers, all others
     float32. Neighbours are proven; energies come with a proven bound of their `error`, and with `tolerance` the search
     goes on in wider numbers until error <= tolerance max(|E|, 1/beta). The mean shift is summed in float32 at least.
+
+    It runs on the queries' device. Patterns elsewhere (pinned host memory for speed) or in `Shards` pass by in blocks.
+    Queries that require a gradient get it: dE/dx = 2 (x - m), dd_i^2/dx = 2 (x - rho_i).
     Raises ShapeError if the arguments do not fit.
     """
-    pairs = Pairs(queries, patterns, query_groups, pattern_groups, self_index).check()
     if k < 1:
         raise ShapeError(f"expected k of 1 or more neighbours, got k={k}.")
     if beta is not None and not beta > 0:
@@ -56,8 +59,34 @@ def search(
         raise ShapeError("expected beta= with mean=True, got none: the mean shift is a mean at some temperature.")
     if len(queries) == 0 or len(patterns) == 0:
         raise ShapeError(f"expected queries and patterns, got {len(queries)} and {len(patterns)}; store some first.")
-    found = cascade(pairs, k, beta, mean, tolerance)
-    return found.to(torch.float64 if queries.dtype == torch.float64 else torch.float32)
+    tracked = queries.requires_grad and torch.is_grad_enabled()
+    mean = mean or (tracked and beta is not None)
+    with torch.no_grad():
+        found = None
+        here = isinstance(patterns, Tensor) and patterns.device == queries.device
+        for start, block in [(0, patterns)] if here else passing(patterns, queries.device):
+            groups = None if pattern_groups is None else pattern_groups[start : start + len(block)]
+            own = None if self_index is None else self_index - start
+            pairs = Pairs(queries.detach(), block, query_groups, groups, own).check()  # pyright: ignore[reportArgumentType]
+            part = cascade(pairs, k, beta, mean, tolerance).shifted(start)
+            found = part if found is None else merge([found, part])
+    assert found is not None
+    found = found.to(torch.float64 if queries.dtype == torch.float64 else torch.float32)
+    return _attached(found, queries, patterns) if tracked else found
+
+
+def _attached(found: Neighbours, queries: Tensor, patterns: Tensor | Shards) -> Neighbours:
+    """Return the same values with their first derivatives: f(x) + f'(x) (x - x), the last x held fixed."""
+    still = queries.detach()
+    step = queries - still
+    index = found.index.clamp_min(0).flatten()
+    near = patterns.rows(index) if isinstance(patterns, Shards) else patterns[index.to(patterns.device)]
+    away = still[:, None] - near.to(still).view(*found.index.shape, -1)
+    distance = found.distance + (2 * away * step[:, None]).sum(2).to(found.distance.dtype)
+    if found.energy is None or found.mean is None:
+        return replace(found, distance=distance)
+    energy = found.energy + (2 * (still - found.mean) * step).sum(1).to(found.energy.dtype)
+    return replace(found, distance=distance, energy=energy)
 
 
 def beta_for(
@@ -73,14 +102,15 @@ def beta_for(
     """Return the beta at which the median query of a sample shares its energy among `effective` patterns (exp H(p)).
 
     The entropy falls as beta rises (dH/dbeta = -beta Var_p(d^2)), so log beta is bisected to 1e-4. Queries are taken
-    evenly over their rows, at most `sample`. Raises ShapeError if duplicates or too few patterns make the target
-    impossible.
+    evenly over their rows, at most `sample`, fewer where the table of distances would pass 1 GB. Raises ShapeError if
+    duplicates or too few patterns make the target impossible.
     """
+    sample = max(1, min(sample, 2**28 // len(patterns)))
     step = max(1, len(queries) // sample)
     chosen = torch.arange(0, len(queries), step, device=queries.device)[:sample]
     pairs = Pairs(queries, patterns, query_groups, pattern_groups, self_index).check().rows(chosen)
     centre = pairs.centre().double()
-    away = queries[chosen].double() - centre
+    away = pairs.queries.double() - centre
     table = torch.empty(len(chosen), len(patterns), device=queries.device)
     for start in range(0, len(patterns), 4096):
         rows = patterns[start : start + 4096].double() - centre
@@ -91,8 +121,9 @@ def beta_for(
 
 
 def temperature(distance: Float[Tensor, "Q M"], effective: float = 3.0) -> float:
-    """Return the beta at which the median row of squared distances has exp H(p) = `effective` (inf: left out)."""
-    distance = distance.clamp_min(0) - distance.clamp_min(0).amin(1, keepdim=True)
+    """Return the beta at which the median row of squared distances has exp H(p) = `effective` (infinite: left out)."""
+    distance = distance.clamp_min(0)
+    distance = distance - distance.amin(1, keepdim=True)
     spread = distance[distance.isfinite() & (distance > 0)]
     if len(spread) == 0:
         raise ShapeError("expected patterns at different distances, got only duplicates; no beta can be chosen.")

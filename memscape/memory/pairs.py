@@ -41,16 +41,6 @@ class Pairs:
             self_index=None if own is None else own[chosen],
         )
 
-    def block(self, start: int, patterns: Tensor) -> "Pairs":
-        """Return the pairs with `patterns`, which are those from `start` on; indices count from `start`."""
-        groups, own = self.pattern_groups, self.self_index
-        return replace(
-            self,
-            patterns=patterns,
-            pattern_groups=None if groups is None else groups[start : start + len(patterns)],
-            self_index=None if own is None else own - start,
-        )
-
     def banned(self, start: int, stop: int) -> Bool[Tensor, "Q N"] | None:
         """Return which pairs with the patterns from `start` to `stop` may not meet, or None if all may."""
         mask = None
