@@ -27,12 +27,19 @@ class Attention(nn.Module):
         self.out = Linear(pack, H * K, config.d_model, bias, std=std_out)
         self.norms = nn.ModuleList(RMSNorm(pack, K) for _ in range(2 * config.normalises_qk))
         self.rotary = config.positions == "rotary"
+        self.plain = H == G and config.positions not in ("rotary", "alibi") and not config.normalises_qk
+        self.plain = self.plain and config.window is None and config.top_k is None
         self.mask = None if config.window is None and config.positions != "alibi" else (config.window, config.positions)
 
     def forward(self, x_PBTD: Float[Tensor, "P B T D"]) -> Float[Tensor, "P B T D"]:
         P, B, T, _ = x_PBTD.shape
         H, G, K, _ = self.shape
-        q, k, v = self.qkv(x_PBTD).view(P, B * T, H + 2 * G, K).split((H, G, G), dim=2)
+        qkv = self.qkv(x_PBTD)
+        if self.plain and on_chip(qkv, K):
+            from memscape.models.kernels import short_attention
+
+            return self.out(short_attention(qkv.view(P * B, T, -1), H).view(P, B, T, H * K))
+        q, k, v = qkv.view(P, B * T, H + 2 * G, K).split((H, G, G), dim=2)
         if len(self.norms):
             q, k = self.norms[0](q), self.norms[1](k)
         q_ZHTK, k_ZGTK, v_ZGTK = (x.reshape(P * B, T, -1, K).transpose(1, 2) for x in (q, k, v))
@@ -48,8 +55,13 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(P, B, T, H * K))
 
 
+def on_chip(qkv_PBTC: Tensor, K: int) -> bool:
+    """Return whether our kernel for short sequences applies: on a GPU, in bf16, T up to 128, heads of 16 to 64."""
+    return qkv_PBTC.is_cuda and qkv_PBTC.dtype == torch.bfloat16 and qkv_PBTC.shape[2] <= 128 and K in (16, 32, 64)
+
+
 def rotate(x_ZHTK: Float[Tensor, "Z H T K"], base: float = 10_000.0) -> Float[Tensor, "Z H T K"]:
-    """Return x with pairs (i, i + K/2) turned by t / base^(2i/K): rotary positions (Su et al. 2021, eq. 34), norms kept."""
+    """Return x with pairs (i, i + K/2) turned by t / base^(2i/K), norms kept: rotary positions (Su et al. 2021)."""
     T, K = x_ZHTK.shape[-2:]
     frequency = base ** (-torch.arange(0, K, 2, device=x_ZHTK.device, dtype=torch.float32) / K)
     angle_TK = torch.arange(T, device=x_ZHTK.device, dtype=torch.float32)[:, None] * frequency
@@ -61,7 +73,7 @@ def rotate(x_ZHTK: Float[Tensor, "Z H T K"], base: float = 10_000.0) -> Float[Te
 def score_bias(
     n_heads: int, T: int, window: int | None, position: str, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "#H T T"]:
-    """Return what is added to the scores: -inf outside the causal window, and ALiBi's -slope·distance (Press et al. 2022)."""
+    """Return what is added to scores: -inf outside the causal window, ALiBi's -slope·distance (Press et al. 2022)."""
     distance_TT = torch.arange(T, device=device)[:, None] - torch.arange(T, device=device)
     seen: Bool[Tensor, "T T"] = (distance_TT >= 0) & (distance_TT < (window or T))
     bias = torch.zeros(1, T, T, device=device)

@@ -1,4 +1,4 @@
-"""Our families as `transformers` models: AutoConfig and AutoModelForCausalLM know `model_type: memscape` after `register`.
+"""Our families as `transformers` models: after `register`, `AutoModelForCausalLM` knows `model_type: memscape`.
 
 from memscape.models import auto
 auto.register()
@@ -55,7 +55,7 @@ class MemscapeForCausalLM(PreTrainedModel, GenerationMixin):
     def forward(
         self, input_ids: Tensor, labels: Tensor | None = None, output_hidden_states: bool | None = None, **_: Any
     ) -> CausalLMOutput:
-        """Return logits (B, T, V), the mean next-token loss if labels are given, and the stream's states if asked for."""
+        """Return logits (B, T, V), the mean next-token loss if labels are given, and the stream's states on demand."""
         first = self.model.embedded(input_ids[None], None)
         states = [first, *(state for _, state in self.model.states(first, None))]
         logits = self.model.unembed(states[-1])[0]

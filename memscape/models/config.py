@@ -35,7 +35,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Family = "gpt2"
-    """`gpt2` (pre-norm, GELU), `vanilla` (post-norm, ReLU, sinusoids), `openelm` (RMSNorm, rotary, SwiGLU, layer-wise)."""
+    """`gpt2` (pre-norm, GELU), `vanilla` (post-norm, ReLU, sinusoids), `openelm` (RMSNorm, rotary, SwiGLU)."""
     vocab_size: int
     """Rows of the embedding table; at least the tokenizer's size."""
     seq_len: int = 64
@@ -51,7 +51,7 @@ class ModelConfig(BaseModel):
     d_head: int | None = None
     """Size of one head; None: d_model / n_heads."""
     d_ff: int | tuple[int, ...] | None = None
-    """Hidden width of the feed-forward part; None: 4 d_model (`vanilla`: d_model; `openelm`: 1.25 d_model, made divisible)."""
+    """Hidden width of the feed-forward part; None: 4 d_model, `vanilla` d_model, `openelm` 1.25 d_model rounded."""
     tied: bool = True
     """Output head and embedding share one table."""
     position: Position | None = None
@@ -67,7 +67,7 @@ class ModelConfig(BaseModel):
     n_experts: int = 1
     """Feed-forward parts per block; above 1 a router sends each token to the best one (top-1 mixture of experts)."""
     connection: Connection = "residual"
-    """`residual` around each part; `none`; `skip`: also from block i to block L-1-i; `lateral`: also embedding into each block."""
+    """`residual` around each part; `skip`: also block i to block L-1-i; `lateral`: also embedding to block; `none`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -106,8 +106,8 @@ class ModelConfig(BaseModel):
 
         heads = each(self.n_heads)
         kv_heads = heads if self.n_kv_heads is None else each(self.n_kv_heads)
-        d_ff = each({"gpt2": 4 * self.d_model, "vanilla": self.d_model, "openelm": divisible(1.25 * self.d_model)}[self.family]
-                    if self.d_ff is None else self.d_ff)  # fmt: skip
+        own = {"gpt2": 4 * self.d_model, "vanilla": self.d_model, "openelm": divisible(1.25 * self.d_model)}
+        d_ff = each(own[self.family] if self.d_ff is None else self.d_ff)
         return tuple(
             LayerShape(h, kv, self.d_head or self.d_model // h, ff)
             for h, kv, ff in zip(heads, kv_heads, d_ff, strict=True)
@@ -116,12 +116,13 @@ class ModelConfig(BaseModel):
     @property
     def positions(self) -> Position:
         """How order enters, the family's own unless set."""
-        return self.position or {"gpt2": "learned", "vanilla": "sinusoid", "openelm": "rotary"}[self.family]  # type: ignore
+        own: dict[Family, Position] = {"gpt2": "learned", "vanilla": "sinusoid", "openelm": "rotary"}
+        return self.position or own[self.family]
 
     @property
     def norms(self) -> Norm:
         """Normalisation, the family's own unless set."""
-        return self.norm or {"gpt2": "layer", "vanilla": "layer", "openelm": "rms"}[self.family]  # type: ignore
+        return self.norm or ("rms" if self.family == "openelm" else "layer")
 
     @property
     def normalises_qk(self) -> bool:

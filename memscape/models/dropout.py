@@ -1,4 +1,4 @@
-"""Dropout whose masks depend on nothing but (member seed, step, site, position): the same packed or alone, and on resume.
+"""Dropout whose masks depend on (member seed, step, site, position) alone: the same packed or alone, and on resume.
 
 A counter-based hash replaces the random generator: bit i of a mask is a function of its own index, so a member of a
 pack of 128 and the same member trained alone drop the same activations. The mixer is `lowbias32`
@@ -38,7 +38,7 @@ class Noise(NamedTuple):
 
 
 def dropout(x_PBTD: Float[Tensor, "P B T D"], noise: Noise | None) -> Float[Tensor, "P B T D"]:
-    """Return x with entries zeroed with probability `rate` and the rest divided by 1 - rate; unchanged without noise."""
+    """Return x with entries zeroed with probability `rate`, the rest divided by 1 - rate; unchanged without noise."""
     if noise is None:
         return x_PBTD
     P = x_PBTD.shape[0]

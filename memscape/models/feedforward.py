@@ -28,7 +28,7 @@ class FeedForward(nn.Module):
 
 
 class Mixture(nn.Module):
-    """Top-1 mixture of experts: each token goes through the expert its router prefers, scaled by the router's probability.
+    """Top-1 mixture of experts: each token goes through the expert its router prefers, scaled by that probability.
 
     Every expert is computed for every token and the others are masked: at the sizes studied here that is quicker than
     moving tokens, and it is exact. Switch Transformer (Fedus et al. 2022, eq. 1-2) without its balance loss.
@@ -43,7 +43,8 @@ class Mixture(nn.Module):
         probability_PBTE = self.router(x_PBTD).softmax(dim=-1)
         chosen = probability_PBTE.argmax(dim=-1, keepdim=True)
         weight_PBTE = torch.zeros_like(probability_PBTE).scatter(-1, chosen, probability_PBTE.gather(-1, chosen))
-        return sum(expert(x_PBTD) * weight_PBTE[..., i : i + 1] for i, expert in enumerate(self.experts))  # type: ignore
+        parts = [expert(x_PBTD) * weight_PBTE[..., i : i + 1] for i, expert in enumerate(self.experts)]
+        return torch.stack(parts).sum(0)
 
 
 def feed_forward(n_experts: int, *sizes) -> nn.Module:

@@ -3,8 +3,8 @@ grouped-query attention, SwiGLU, no biases, and heads and feed-forward widths th
 
     OpenELM(paper_config(1))      the first of the three models of Niu et al.: N = 39.947 M
 
-The paper leaves the feed-forward multiplier out; 1.25 in every layer gives its first count exactly (39.95 M) and the other
-two to +2.0 % and -1.4 %.
+The paper leaves the feed-forward multiplier out; 1.25 in every layer gives its first count exactly (39.95 M) and the
+other two to +2.0 % and -1.4 %.
 """
 
 import math

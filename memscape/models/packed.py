@@ -95,9 +95,8 @@ def initialise(model: nn.Module, seeds: list[int]) -> None:
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     for part in model.modules():
         for name, parameter in part.named_parameters(recurse=False):
-            if name == "weight":
+            if name == "weight" and isinstance(part, Linear | Embedding):
                 for row, generator in zip(parameter, generators, strict=True):
-                    drawn = torch.empty(row.shape, dtype=torch.float32).normal_(0, part.std, generator=generator)  # type: ignore
-                    row.copy_(drawn)
+                    row.copy_(torch.empty(row.shape, dtype=torch.float32).normal_(0, part.std, generator=generator))
             else:
                 parameter.fill_(1.0 if name == "gain" else 0.0)

@@ -4,8 +4,8 @@
     parameters(config).n_params       98,432 + norms and biases: what the paper calls N
     flops(config).train               FLOPs per token, forward and backward
 
-N counts attention and feed-forward with their norms and biases, no embeddings, no head, no final norm: the convention of
-Niu et al. (arXiv 2405.08707), whose OpenELM counts it reproduces.
+N counts attention and feed-forward with their norms and biases, no embeddings, no head, no final norm: the
+convention of Niu et al. (arXiv 2405.08707), whose OpenELM counts it reproduces.
 """
 
 import math

@@ -4,6 +4,7 @@ What differs between families is the block; what the options `connection` and `p
 """
 
 import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -48,10 +49,8 @@ class Stream(nn.Module):
 
     def run(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None) -> Float[Tensor, "P B T V"]:
         """Return logits: embedding, blocks with their connections, norm, head."""
-        x_PBTD = self.embedded(tokens_PBT, noise)
-        for _, x_PBTD in self.states(x_PBTD, noise):
-            pass
-        return self.unembed(x_PBTD)
+        *_, (_, last_PBTD) = self.states(self.embedded(tokens_PBT, noise), noise)
+        return self.unembed(last_PBTD)
 
     def embedded(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None) -> Float[Tensor, "P B T D"]:
         """Return what enters the first block: token vectors, plus position vectors where the model has them."""

@@ -4,8 +4,8 @@
     print(plan)                 axes, runs, packs
     print(plan.price())         tokens, FLOPs, memory, seconds on this machine
 
-Runs of one shape and one schedule are trained side by side as a pack. Which run lies in which pack is part of the plan, so
-that a sweep killed at any moment goes on with the same packs.
+Runs of one shape and one schedule are trained side by side as a pack. Which run lies in which pack is part of the
+plan, so that a sweep killed at any moment goes on with the same packs.
 """
 
 import html

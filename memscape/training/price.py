@@ -1,6 +1,7 @@
 """What a plan will cost, before it starts: tokens, FLOPs, memory, and time measured on this machine.
 
-The calibration trains the first steps of one pack of each shape on made-up tokens, about a second in all, and multiplies.
+The calibration trains the first steps of one pack of each shape on made-up tokens, about a second in all, and
+multiplies.
 """
 
 import time
@@ -79,14 +80,15 @@ def price(plan: Plan, *, device: str | None = None) -> Price:
     seconds = start + max(sum(packs) / len(places), max(packs))
     tokens = sum(run.tokens_seen for run in plan.runs)
     return Price(
-        plan=plan.name, runs=len(plan.runs), packs=len(plan.packs), tokens=tokens, flops=sum(r.flops for r in plan.runs),
+        plan=plan.name, runs=len(plan.runs), packs=len(plan.packs), tokens=tokens,
+        flops=sum(r.flops for r in plan.runs),
         memory_bytes=max(memory(plan.members(pack), place) for pack in plan.packs), workers=len(places),
         seconds=seconds, tokens_per_second=tokens / seconds, device=place,
     )  # fmt: skip
 
 
 def memory(members: list[RunConfig], device: str) -> int:
-    """Return the bytes one pack needs: weights, gradients, two moments, activations kept for the backward pass, logits."""
+    """Return the bytes one pack needs: weights, gradients, two moments, activations kept for backward, logits."""
     run = members[0]
     model, P = run.model, len(members)
     tokens = P * run.batch_size * model.seq_len

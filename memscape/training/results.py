@@ -43,8 +43,9 @@ def row(
 ) -> dict[str, Any]:
     """Return the run's flat row of the table that laws are fitted to.
 
-    Memorised bits are counted against the run's best fresh loss, not its last: a model that has memorised its set gets
-    worse than chance on fresh text, and a code may always use the better model (Morris et al., arXiv 2505.24832, eq. 3).
+    Memorised bits are counted against the run's best fresh loss, not its last: a model that has memorised its set
+    gets worse than chance on fresh text, and a code may always use the better model (Morris et al., arXiv
+    2505.24832, eq. 3).
     """
     last = dict(zip(COLUMNS, (float(x) for x in history[-1]), strict=True))
     counts, T = parameters(run.model), run.model.seq_len
@@ -128,7 +129,7 @@ def lost(train_loss: float, uniform_loss: float) -> bool:
 
 
 def _status(run: RunConfig, train_loss: float, floor: float, uniform_loss: float, steps: int) -> str:
-    """`converged`: met its floor; `diverged`: see `lost`; `budget`: had a floor to meet and ran out of steps; `finished`."""
+    """Return `converged` (met its floor), `diverged` (see `lost`), `budget` (ran out of steps before), or `finished`."""
     if met_floor(run, train_loss, floor):
         return "converged"
     if lost(train_loss, uniform_loss) or steps < run.steps:

@@ -50,7 +50,7 @@ def signed(seed: int) -> int:
 
 
 def begin(targets: Int[Tensor, "*any T"], bos: int) -> Int[Tensor, "*any T"]:
-    """Return the inputs that predict `targets`: the begin token, then the targets but the last; padding (-1) becomes `bos`."""
+    """Return the inputs that predict `targets`: the begin token, then all but the last; padding (-1) becomes `bos`."""
     shifted = F.pad(targets[..., :-1], (1, 0), value=bos)
     return torch.where(shifted < 0, bos, shifted)
 
@@ -61,24 +61,32 @@ def token_losses(logits_PBTV: Float[Tensor, "P B T V"], targets_PBT: Int[Tensor,
     return F.cross_entropy(logits, targets_PBT.flatten(), reduction="none", ignore_index=-1).view(targets_PBT.shape)
 
 
-def member_losses(
-    model: Stream,
-    targets_PBT: Int[Tensor, "P B T"],
-    bos: int,
-    noise: Noise | None,
-    z_loss_P: Float[Tensor, " P"] | None,
-) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
-    """Return (loss to minimise, cross-entropy) of each member: means over its predicted tokens, nats/token.
+def losses_and_gradient(
+    logits_PBTV: Float[Tensor, "P B T V"], targets_PBT: Int[Tensor, "P B T"], z_loss_P: Float[Tensor, " P"]
+) -> tuple[Float[Tensor, " P"], Float[Tensor, "P B T V"]]:
+    """Return each member's cross-entropy, and the gradient of the sum of their objectives with respect to logits.
 
-    The first is the second plus λ (ln Σ exp logit)² where a member has a z-loss.
+    A member's loss is the mean over its predicted tokens, nats/token; its objective adds λ (ln Σ exp logit)². In closed
+    form, dL/dlogit = (softmax (1 + 2 λ ln Σ exp) - onehot) / n_predicted: no graph is kept for the loss.
     """
-    logits = model(begin(targets_PBT, bos), noise)
-    count_P = (targets_PBT >= 0).sum((1, 2))
-    loss_P = token_losses(logits, targets_PBT).sum((1, 2)) / count_P
-    if z_loss_P is None:
-        return loss_P, loss_P
-    z_PBT = logits.float().logsumexp(-1) * (targets_PBT >= 0)
-    return loss_P + z_loss_P * z_PBT.square().sum((1, 2)) / count_P, loss_P
+    real_PBT = targets_PBT >= 0
+    weight_PBT = real_PBT / real_PBT.sum((1, 2), keepdim=True)
+    z_weight_PBT = weight_PBT * z_loss_P.view(-1, 1, 1)
+    V = logits_PBTV.shape[-1]
+    if logits_PBTV.is_cuda:
+        from memscape.models.kernels import loss_and_gradient
+
+        flat = (targets_PBT.flatten(), weight_PBT.flatten(), z_weight_PBT.flatten())
+        nll, gradient = loss_and_gradient(logits_PBTV.reshape(-1, V), *flat)
+        return (nll.view_as(weight_PBT) * weight_PBT).sum((1, 2)), gradient.view(logits_PBTV.shape)
+    logits = logits_PBTV.float()
+    lse = logits.logsumexp(-1, keepdim=True)
+    target = targets_PBT.clamp(min=0)[..., None]
+    nll = lse - logits.gather(-1, target)
+    gradient = (logits - lse).exp_()
+    gradient *= (weight_PBT + 2 * z_weight_PBT * lse[..., 0])[..., None]
+    gradient.scatter_add_(-1, target, -weight_PBT[..., None])
+    return (nll[..., 0] * weight_PBT).sum((1, 2)), gradient.to(logits_PBTV.dtype)
 
 
 class PackedStep:
@@ -101,11 +109,10 @@ class PackedStep:
         self.norm_P = torch.zeros(len(runs), device=self.device)
         self.loss_sum_P = torch.zeros(len(runs), device=self.device)
         self.rates = optimiser.Rates(self.members.learning_rate_P, self.members.weight_decay_P, run.beta_1, run.beta_2)
-        self.z_loss_P = self.members.z_loss_P if any(r.z_loss for r in runs) else None
-        self._losses, self._adamw = member_losses, optimiser.adamw
+        self._update = self._clip_and_adamw
         if compiled:
-            self._losses = torch.compile(member_losses)
-            self._adamw = torch.compile(optimiser.adamw)
+            compile_parts(model)
+            self._update = torch.compile(self._clip_and_adamw, dynamic=False)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._targets: Tensor | None = None
         self.captures = compiled and self.device.type == "cuda"
@@ -122,24 +129,30 @@ class PackedStep:
 
     def _advance(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
         noise = Noise.draw(self.members.seed_P, self.step, self.members.rate_P) if self.members.noisy else None
-        objective_P, loss_P = self._losses(self.model, targets_PBT, self.bos, noise, self.z_loss_P)
-        gradients = torch.autograd.grad(objective_P.sum(), list(self.model.parameters()))
-        flat = optimiser.gather_gradients(list(gradients), self.slots, self.weights.shape[1])
+        logits = self.model(begin(targets_PBT, self.bos), noise)
+        with torch.no_grad():
+            loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.members.z_loss_P)
+        gradients = torch.autograd.grad(logits, list(self.model.parameters()), d_logits)
+        with torch.no_grad():
+            self._update(list(gradients), loss_P)
+
+    def _clip_and_adamw(self, gradients: list[Tensor], loss_P: Float[Tensor, " P"]) -> None:
+        """Move the weights, and count."""
         run = self.run
+        flat = optimiser.gather_gradients(gradients, self.slots, self.weights.shape[1])
         factor = optimiser.schedule(self.step, run.steps, run.warmup, run.final_rate, run.schedule)
         rates = self.rates._replace(learning_rate_P=self.rates.learning_rate_P * factor)
-        norm_P, active = self._adamw(
+        norm_P, active = optimiser.adamw(
             self.weights, self.first, self.second, flat, rates, self.decay, self.step, run.clip, self.active
         )
-        with torch.no_grad():
-            if self.live is not self.weights:
-                self.live.copy_(self.weights)
-            self.active.copy_(active)
-            self.taken_P += self.active
-            self.norm_P.copy_(norm_P)
-            self.loss_P.copy_(loss_P)
-            self.loss_sum_P += self.loss_P
-            self.step += 1
+        if self.live is not self.weights:
+            self.live.copy_(self.weights)
+        self.active.copy_(active)
+        self.taken_P += active
+        self.norm_P.copy_(norm_P)
+        self.loss_P.copy_(loss_P)
+        self.loss_sum_P += loss_P
+        self.step += 1
 
     def _capture(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
         """Warm up (which compiles), put every counter back, and capture the step in a CUDA graph."""
@@ -174,3 +187,12 @@ class PackedStep:
     def halt(self, stopped_P: Bool[Tensor, " P"]) -> None:
         """Freeze members: they stay in the pack, but their weights no longer move."""
         self.active &= ~stopped_P
+
+
+def compile_parts(model: Stream) -> None:
+    """Compile what lies before, in and after the blocks, each alone: blocks of one shape share one compilation."""
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    model.embedded = torch.compile(model.embedded, dynamic=False)
+    model.unembed = torch.compile(model.unembed, dynamic=False)
+    for block in model.blocks:
+        block.compile(dynamic=False)

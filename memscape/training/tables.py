@@ -2,8 +2,8 @@
 
     ls("runs/book", "select d_model, min(train_loss) from runs group by d_model")
 
-Tables are loaded first; then access to anything outside is disabled for good, so a query can read nothing else and write
-nothing at all.
+Tables are loaded first; then access to anything outside is disabled for good, so a query can read nothing else and
+write nothing at all.
 """
 
 from pathlib import Path

@@ -2,10 +2,11 @@
 
     outcome = train(plan, pack, folder)
 
-Everything a step needs is a function of (seeds, step), so a pack that is killed and begun again from its checkpoint ends
-with the same weights and the same `result.json` files as one that was left alone.
+Everything a step needs is a function of (seeds, step), so a pack that is killed and begun again from its checkpoint
+ends with the same weights and the same `result.json` files as one that was left alone.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -125,6 +126,11 @@ def evaluation_steps(run: RunConfig) -> list[int]:
     return sorted({round(run.steps / 1.5**i) for i in range(run.evaluations)} - {0})
 
 
+def eagerly() -> contextlib.AbstractContextManager:
+    """Run compiled parts as written: evaluations are few and come in other shapes, each would be compiled anew."""
+    return torch.compiler.set_stance("force_eager")
+
+
 class Packed:
     """A pack at work: its step, its sequences, its history."""
 
@@ -167,17 +173,8 @@ class Packed:
     def evaluate(self) -> None:
         """Append one row of history a member, and apply the stop rules."""
         run = self.runs[0]
-        n = [min(run.n_evaluated, len(s)) for s in self.sets]
-        rows = [_spread(len(s), k, self.device) + o for s, k, o in zip(self.sets, n, self.offset_P, strict=True)]
-        train = evaluate(self.step.model, self.pool, rows, self.step.bos)
-        others = [evaluate(self.step.model, *self.held_out[name], self.step.bos) for name in ("fresh", "other")]
-        seen = len(self.history) and int(self.history[-1][0, 0])
-        running = self.step.loss_sum_P / max(1, self.at - seen)
-        self.step.loss_sum_P.zero_()
-        columns = [torch.full_like(running, self.at), running, self.step.norm_P]
-        for e in (train, *others):
-            columns += [e.loss_P, e.sem_P, e.extracted_P, e.n_P.float()]
-        row = torch.stack(columns, dim=1).cpu()
+        with eagerly() if self.step.captures else contextlib.nullcontext():
+            row = self._measured(run)
         live = self.step.active.cpu()
         if self.history:  # a stopped member's row repeats: its weights no longer move
             row = torch.where(live[:, None], row, torch.cat([row[:, :1], self.history[-1][:, 1:]], dim=1))
@@ -188,6 +185,20 @@ class Packed:
             for run, x, floor, uniform in zip(self.runs, loss.tolist(), self.floors, self.uniform, strict=True)
         ]
         self.step.halt(torch.tensor(stop, device=self.device))
+
+    def _measured(self, run: RunConfig) -> Tensor:
+        """One row of `COLUMNS` a member."""
+        n = [min(run.n_evaluated, len(s)) for s in self.sets]
+        rows = [_spread(len(s), k, self.device) + o for s, k, o in zip(self.sets, n, self.offset_P, strict=True)]
+        train = evaluate(self.step.model, self.pool, rows, self.step.bos)
+        others = [evaluate(self.step.model, *self.held_out[name], self.step.bos) for name in ("fresh", "other")]
+        seen = len(self.history) and int(self.history[-1][0, 0])
+        running = self.step.loss_sum_P / max(1, self.at - seen)
+        self.step.loss_sum_P.zero_()
+        columns = [torch.full_like(running, self.at), running, self.step.norm_P]
+        for e in (train, *others):
+            columns += [e.loss_P, e.sem_P, e.extracted_P, e.n_P.float()]
+        return torch.stack(columns, dim=1).cpu()
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that decides the future, and the history."""

@@ -2,8 +2,8 @@
 
     python -m memscape.training.worker FOLDER DEVICE THREADS
 
-It reads one JSON request a line from stdin, writes one JSON event a line to stdout, and ends at once when the driver ends:
-a closed stdin is the driver's death.
+It reads one JSON request a line from stdin, writes one JSON event a line to stdout, and ends at once when the driver
+ends: a closed stdin is the driver's death.
 """
 
 import json
@@ -24,8 +24,8 @@ def run_pack(
 ) -> dict[str, Any]:
     """Train one pack of the folder's plan and return what happened, as an event of JSON values.
 
-    `{"event": "finished" | "stopped", "seconds", "tokens"}`, `{"event": "memory", "reason"}` if the pack does not fit, or
-    `{"event": "refused", "reason"}` for an error of the user's making.
+    `{"event": "finished" | "stopped", "seconds", "tokens"}`, `{"event": "memory", "reason"}` if the pack does not
+    fit, or `{"event": "refused", "reason"}` for an error of the user's making.
     """
     import torch
 

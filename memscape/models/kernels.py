@@ -1,0 +1,158 @@
+"""GPU kernels for what PyTorch does slowly at small sizes: attention over short sequences, and loss with its gradient.
+
+`short_attention` keeps one head's whole score square on the chip, reads queries, keys and values where the
+projection left them and writes their gradients there. `loss_and_gradient` reads each row of logits once and writes
+the gradient. Both are Triton; on a CPU they run under its interpreter (TRITON_INTERPRET=1), which is how the tests
+check them.
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LONGEST = 128
+"""Tokens up to which a score square fits on the chip."""
+
+
+@triton.jit
+def _scores(qkv, row, head, n_tokens, n_heads, T: tl.constexpr, K: tl.constexpr, scale):
+    """Load one head's q, k, v of one sequence and return them with the softmax probabilities (T, T)."""
+    t, c = tl.arange(0, T), tl.arange(0, K)
+    stride = 3 * n_heads * K
+    at = (row * n_tokens + t[:, None]).to(tl.int64) * stride + head * K + c[None, :]
+    real = t[:, None] < n_tokens
+    q = tl.load(qkv + at, mask=real, other=0.0)
+    k = tl.load(qkv + at + n_heads * K, mask=real, other=0.0)
+    v = tl.load(qkv + at + 2 * n_heads * K, mask=real, other=0.0)
+    s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+    s = tl.where(t[:, None] >= t[None, :], s, -float("inf"))
+    p = tl.exp2(s - tl.max(s, 1)[:, None])
+    p = p / tl.sum(p, 1)[:, None]
+    return at, real, q, k, v, p
+
+
+@triton.jit
+def _attend(qkv, out, n_tokens, n_heads, T: tl.constexpr, K: tl.constexpr, scale):
+    row, head = tl.program_id(0) // n_heads, tl.program_id(0) % n_heads
+    _, real, _, _, v, p = _scores(qkv, row, head, n_tokens, n_heads, T, K, scale)
+    o = tl.dot(p.to(v.dtype), v, input_precision="ieee")
+    t, c = tl.arange(0, T), tl.arange(0, K)
+    at = (row * n_tokens + t[:, None]).to(tl.int64) * n_heads * K + head * K + c[None, :]
+    tl.store(out + at, o.to(out.dtype.element_ty), mask=real)
+
+
+@triton.jit
+def _attend_backward(qkv, d_out, d_qkv, n_tokens, n_heads, T: tl.constexpr, K: tl.constexpr, scale, true_scale):
+    row, head = tl.program_id(0) // n_heads, tl.program_id(0) % n_heads
+    at, real, q, k, v, p = _scores(qkv, row, head, n_tokens, n_heads, T, K, scale)
+    t, c = tl.arange(0, T), tl.arange(0, K)
+    at_out = (row * n_tokens + t[:, None]).to(tl.int64) * n_heads * K + head * K + c[None, :]
+    do = tl.load(d_out + at_out, mask=real, other=0.0).to(v.dtype)
+    dp = tl.dot(do, tl.trans(v), input_precision="ieee")
+    ds = p * (dp - tl.sum(p * dp, 1)[:, None]) * true_scale
+    dv = tl.dot(tl.trans(p.to(v.dtype)), do, input_precision="ieee")
+    ds = ds.to(v.dtype)
+    dq = tl.dot(ds, k, input_precision="ieee")
+    dk = tl.dot(tl.trans(ds), q, input_precision="ieee")
+    kind = d_qkv.dtype.element_ty
+    tl.store(d_qkv + at, dq.to(kind), mask=real)
+    tl.store(d_qkv + at + n_heads * K, dk.to(kind), mask=real)
+    tl.store(d_qkv + at + 2 * n_heads * K, dv.to(kind), mask=real)
+
+
+def _sizes(qkv_ZTC: Tensor, n_heads: int) -> tuple[int, int, int, int, int]:
+    Z, n_tokens, width = qkv_ZTC.shape
+    return Z, n_tokens, width // (3 * n_heads), max(16, triton.next_power_of_2(n_tokens)), 4 if n_tokens <= 64 else 8
+
+
+@torch.library.custom_op("memscape::short_attention", mutates_args=())
+def short_attention(qkv_ZTC: Tensor, n_heads: int) -> Tensor:
+    """Return causal attention (Z, T, H K) of packed projections (Z, T, 3 H K): queries, keys, values, head by head.
+
+    T is at most `LONGEST`, K a power of two from 16. softmax(q kᵀ / sqrt(K)) v, exact.
+    """
+    qkv_ZTC = qkv_ZTC.contiguous()
+    Z, n_tokens, K, T, warps = _sizes(qkv_ZTC, n_heads)
+    out = qkv_ZTC.new_empty(Z, n_tokens, n_heads * K)
+    scale = math.log2(math.e) / math.sqrt(K)
+    _attend[(Z * n_heads,)](qkv_ZTC, out, n_tokens, n_heads, T, K, scale, num_warps=warps)
+    return out
+
+
+@short_attention.register_fake
+def _(qkv_ZTC: Tensor, n_heads: int) -> Tensor:
+    return qkv_ZTC.new_empty(*qkv_ZTC.shape[:2], qkv_ZTC.shape[2] // 3)
+
+
+@torch.library.custom_op("memscape::short_attention_backward", mutates_args=())
+def short_attention_backward(qkv_ZTC: Tensor, d_out: Tensor, n_heads: int) -> Tensor:
+    """Return the gradient of `short_attention` with respect to its packed projections."""
+    qkv_ZTC, d_out = qkv_ZTC.contiguous(), d_out.contiguous()
+    Z, n_tokens, K, T, warps = _sizes(qkv_ZTC, n_heads)
+    d_qkv = torch.empty_like(qkv_ZTC)
+    scale = 1 / math.sqrt(K)
+    _attend_backward[(Z * n_heads,)](
+        qkv_ZTC, d_out, d_qkv, n_tokens, n_heads, T, K, scale * math.log2(math.e), scale, num_warps=warps
+    )
+    return d_qkv
+
+
+@short_attention_backward.register_fake
+def _(qkv_ZTC: Tensor, d_out: Tensor, n_heads: int) -> Tensor:
+    return torch.empty_like(qkv_ZTC, memory_format=torch.contiguous_format)
+
+
+def _keep(ctx, inputs, output) -> None:
+    ctx.save_for_backward(inputs[0])
+    ctx.n_heads = inputs[1]
+
+
+def _differentiate(ctx, d_out: Tensor):
+    return short_attention_backward(ctx.saved_tensors[0], d_out, ctx.n_heads), None
+
+
+short_attention.register_autograd(_differentiate, setup_context=_keep)
+
+
+@triton.jit
+def _loss(logits, targets, weights, z_weights, nll, d_logits, V, BLOCK: tl.constexpr):
+    """One row of logits: online logsumexp, then the gradient while the row is still in cache."""
+    row = tl.program_id(0).to(tl.int64)
+    target = tl.load(targets + row)
+    weight, z_weight = tl.load(weights + row), tl.load(z_weights + row)
+    top, total = -float("inf"), 0.0
+    for start in range(0, V, BLOCK):
+        c = start + tl.arange(0, BLOCK)
+        x = tl.load(logits + row * V + c, mask=c < V, other=-float("inf")).to(tl.float32)
+        now = tl.maximum(top, tl.max(x, 0))
+        total = total * tl.exp(top - now) + tl.sum(tl.exp(x - now), 0)
+        top = now
+    lse = top + tl.log(total)
+    hit = tl.load(logits + row * V + tl.maximum(target, 0)).to(tl.float32)
+    tl.store(nll + row, tl.where(target >= 0, lse - hit, 0.0))
+    factor = weight + 2.0 * z_weight * lse
+    for start in range(0, V, BLOCK):
+        c = start + tl.arange(0, BLOCK)
+        x = tl.load(logits + row * V + c, mask=c < V, other=-float("inf")).to(tl.float32)
+        g = tl.exp(x - lse) * factor - tl.where(c == target, weight, 0.0)
+        tl.store(d_logits + row * V + c, g.to(d_logits.dtype.element_ty), mask=c < V)
+
+
+def loss_and_gradient(
+    logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor, z_weights_N: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return (-ln p(target) of each row, gradient of Σ weight nll + z_weight lse² with respect to the logits).
+
+    Rows with target -1 have nll 0; give them weight 0. The gradient has the logits' dtype; sums are single precision.
+    """
+    N, V = logits_NV.shape
+    nll = torch.empty(N, dtype=torch.float32, device=logits_NV.device)
+    gradient = torch.empty_like(logits_NV)
+    block = min(4096, triton.next_power_of_2(V))
+    _loss[(N,)](
+        logits_NV, targets_N, weights_N, z_weights_N, nll, gradient, V, block, num_warps=max(1, min(8, block // 256))
+    )
+    return nll, gradient

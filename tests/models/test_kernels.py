@@ -1,0 +1,48 @@
+"""The GPU kernels, run on the CPU by Triton's interpreter, against plain PyTorch."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("triton")
+
+SCRIPT = """
+import math, torch
+from memscape.models import kernels as k
+
+torch.manual_seed(0)
+for Z, T, H, K in ((3, 16, 2, 16), (2, 37, 3, 32), (1, 64, 1, 16)):
+    qkv = torch.randn(Z, T, 3 * H * K, requires_grad=True)
+    q, key, v = (x.view(Z, T, H, K).transpose(1, 2) for x in qkv.split(H * K, dim=-1))
+    want = torch.nn.functional.scaled_dot_product_attention(q, key, v, is_causal=True).transpose(1, 2).reshape(Z, T, H * K)
+    got = k.short_attention(qkv, H)
+    cotangent = torch.randn_like(want)
+    (d_want,) = torch.autograd.grad(want, qkv, cotangent)
+    (d_got,) = torch.autograd.grad(got, qkv, cotangent)
+    assert torch.allclose(got, want, atol=2e-6), (got - want).abs().max()
+    assert torch.allclose(d_got, d_want, atol=5e-6), (d_got - d_want).abs().max()
+
+for N, V in ((7, 264), (5, 5000)):
+    logits = (3 * torch.randn(N, V)).requires_grad_()
+    targets = torch.randint(0, V, (N,))
+    targets[2] = -1
+    weights, z_weights = torch.rand(N), torch.rand(N)
+    weights[2] = z_weights[2] = 0.0
+    nll, gradient = k.loss_and_gradient(logits.detach(), targets, weights, z_weights)
+    want = torch.nn.functional.cross_entropy(logits, targets, reduction="none", ignore_index=-1)
+    objective = (weights * want + z_weights * logits.logsumexp(-1) ** 2).sum()
+    (d_want,) = torch.autograd.grad(objective, logits)
+    assert torch.allclose(nll, want, atol=1e-5)
+    assert torch.allclose(gradient, d_want, atol=1e-5), (gradient - d_want).abs().max()
+print("equal")
+"""
+
+
+def test_kernels_equal_plain_pytorch():
+    """Short attention and its gradient, loss and its gradient, odd sizes and padding included."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "equal"
