@@ -114,7 +114,7 @@ def _bad_inputs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
     return {
         "missing": (["--corpus", str(tmp_path / "absent.txt")], "absent.txt"),
         "empty": (["--corpus", str(tmp_path / "empty.txt")], "empty"),
-        "short": (["--corpus", str(tmp_path / "short.txt")], "needs"),
+        "short": (["--corpus", str(tmp_path / "short.txt")], "too short: expected"),
         "binary": (["--corpus", str(tmp_path / "binary.txt")], "UTF-8"),
         "model": (["--model", str(tmp_path / "nowhere")], "nowhere"),
         "recipe": (["--recipe", "lapto"], "known: laptop, smoke. Did you mean 'laptop'?"),
