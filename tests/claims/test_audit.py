@@ -1,6 +1,8 @@
 """The audit: the ledger's verdicts, files, results of experiments, and how it prints."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +131,28 @@ def test_a_damaged_result_is_named(tmp_path):
 def test_the_audit_is_at_the_top_of_the_package():
     """`memscape.audit`."""
     assert memscape.audit is audit
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "theory.md"
+
+
+def test_the_theory_page_says_what_the_audit_says():
+    words = ("holds", "holds with correction", "not implied", "refuted by counterexample")
+    counts = [len(EXPECTED[word]) for word in words]
+    text = PAGE.read_text(encoding="utf-8")
+    word_of = {id: word for word, ids in EXPECTED.items() for id in ids}
+    for id, claim in LEDGER.items():
+        word = f"the experiment *{claim.experiment}* decides" if claim.decided_by_experiment else word_of[id]
+        cells = [id, claim.as_stated, word, claim.corrected, f"`memscape audit --only {id}`"]
+        assert "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" in text, id
+    counts = [
+        len(EXPECTED[word]) for word in ("holds", "holds with correction", "not implied", "refuted by counterexample")
+    ]
+    said = "{} hold as stated, {} with a correction, {} are not implied, {} are refuted".format(*counts)
+    assert said in text
+
+
+def test_the_example_of_the_theory_page_runs(capsys):
+    """A reader can paste it; eight slopes around 1 contradict an exponent of 2."""
+    exec(re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)[1], {})
+    assert capsys.readouterr().out.strip() == "empirical: contradicted"
