@@ -21,6 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memscape.memory.pairs import Pairs
+from memscape.memory.rounding import Asked
 from memscape.memory.union import TIE, Neighbours, ranked
 
 FAR = tl.constexpr(-1e30)
@@ -193,8 +194,11 @@ def _halves(vectors: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
     return hi, (away - hi.float()).bfloat16()
 
 
-def fused(pairs: Pairs, k: int, beta: float | None, *, split: bool = False, tiling: Tiling | None = None) -> Neighbours:
-    """Search on the GPU in one pass; rows it cannot prove come back uncertified. Distances are float64."""
+def fused(
+    pairs: Pairs, asked: Asked, *, split: bool = False, tiling: Tiling | None = None
+) -> tuple[Neighbours, Tensor]:
+    """Return the answer of one pass on the GPU, and which rows it settles."""
+    k, beta = asked.k, asked.beta
     x, p = pairs.queries, pairs.patterns
     parts = operands(pairs, pairs.centre() if split else None)
     n_queries, n_patterns, width = len(x), len(p), parts.queries.shape[1]
@@ -239,7 +243,7 @@ def fused(pairs: Pairs, k: int, beta: float | None, *, split: bool = False, tili
         proven &= unseen > reach * (1 + TIE)
     proven |= kth.isinf() & (rough.isfinite().sum(1) < k) & (n_groups <= take)
     if beta is None:
-        return Neighbours(distance, index, proven)
+        return Neighbours(distance, index, proven), proven
     height = level.double()
     peak = height.amax(0)
     weight = (height - peak).exp2()
@@ -251,7 +255,9 @@ def fused(pairs: Pairs, k: int, beta: float | None, *, split: bool = False, tili
     error = slack + lost * (lost + 2 * energy.clamp_min(0).sqrt()) + (span // cut.BM + 24) * 2.0**-23 / beta
     entropy = mass.log() - math.log(2) * warmth / mass
     error, entropy = (torch.where(empty, 0.0, v) for v in (error, entropy))
-    return Neighbours(distance, index, proven, beta, energy, error, entropy)
+    missed = (distance[:, 0] - n_x + peaks[:, 0].double() / sigma).abs()  # at the nearest: the error to expect
+    settled = proven & ((error if asked.proven else missed) <= asked.tolerance * energy.abs().clamp_min(1 / beta))
+    return Neighbours(distance, index, proven, beta, energy, error, entropy), settled | empty
 
 
 def _distances(pairs: Pairs, chosen: Tensor, masks, flags, group: int, sum_type) -> Tensor:

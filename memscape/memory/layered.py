@@ -35,7 +35,7 @@ def global_energy(
     beta: float = 1.0,
     weights: Float[Tensor, " L"] | None = None,
 ) -> Float[Tensor, "*B"]:
-    """Return E_global = -1/beta log sum_t pi_t exp(-beta E_t), in squared distance (2405.08707, eq. 7; beta = 1, pi = 1).
+    """Return E_global = -1/beta log sum_t pi_t exp(-beta E_t), in squared distance (2405.08707, eq. 7).
 
     It is the (weighted) energy of the union of all parts, within log(L)/beta below the lowest layer's energy.
     """

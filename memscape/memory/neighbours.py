@@ -22,6 +22,7 @@ from torch import Tensor
 from memscape.errors import ShapeError
 from memscape.memory.cascade import cascade
 from memscape.memory.pairs import Pairs
+from memscape.memory.rounding import Asked
 from memscape.memory.shards import Shards, passing
 from memscape.memory.union import Neighbours, concatenate, merge
 
@@ -35,7 +36,8 @@ def search(
     *,
     beta: float | None = None,
     mean: bool = False,
-    tolerance: float | None = None,
+    tolerance: float = 1e-4,
+    proven: bool = False,
     query_groups: Int[Tensor, " Q"] | None = None,
     pattern_groups: Int[Tensor, " M"] | None = None,
     self_index: Int[Tensor, " Q"] | None = None,
@@ -44,8 +46,9 @@ def search(
 
     A query never meets a pattern of its own group (`query_groups[q] == pattern_groups[m]`: the same document), nor the
     pattern at `self_index[q]`, which is itself. Distances are squared. float64 queries give float64 answers, all others
-    float32. Neighbours are proven; energies come with a proven bound of their `error`, and with `tolerance` the search
-    goes on in wider numbers until error <= tolerance max(|E|, 1/beta). The mean shift is summed in float32 at least.
+    float32. Neighbours are proven. Energies are within `tolerance` max(|E|, 1/beta) by the rounding errors met on each
+    row's neighbours (3 standard deviations), or by the worst case if `proven`; `error` holds the worst case anyway.
+    The mean shift is summed in float32 at least.
 
     It runs on the queries' device. Patterns elsewhere (pinned host memory for speed) or in `Shards` pass by in blocks.
     Queries that require a gradient get it: dE/dx = 2 (x - m), dd_i^2/dx = 2 (x - rho_i).
@@ -62,13 +65,13 @@ def search(
     tracked = queries.requires_grad and torch.is_grad_enabled()
     mean = mean or (tracked and beta is not None)
     with torch.no_grad():
-        found = None
+        found, asked = None, Asked(k, beta, mean, tolerance, proven)
         here = isinstance(patterns, Tensor) and patterns.device == queries.device
         for start, block in [(0, patterns)] if here else passing(patterns, queries.device):
             groups = None if pattern_groups is None else pattern_groups[start : start + len(block)]
             own = None if self_index is None else self_index - start
             pairs = Pairs(queries.detach(), block, query_groups, groups, own).check()  # pyright: ignore[reportArgumentType]
-            part = cascade(pairs, k, beta, mean, tolerance).shifted(start)
+            part = cascade(pairs, asked).shifted(start)
             found = part if found is None else merge([found, part])
     assert found is not None
     found = found.to(torch.float64 if queries.dtype == torch.float64 else torch.float32)
