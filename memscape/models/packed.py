@@ -22,9 +22,8 @@ class Linear(nn.Module):
     def forward(self, x_PBTD: Float[Tensor, "P B T D"]) -> Float[Tensor, "P B T E"]:
         P, B, T, D = x_PBTD.shape
         if P == 1:
-            bias = None if self.bias is None else self.bias[0]
-            x_2D = x_PBTD.reshape(B * T, D)
-            y = x_2D @ self.weight[0] if bias is None else torch.addmm(bias, x_2D, self.weight[0])
+            weight, x_2D = self.weight.view(D, -1), x_PBTD.reshape(B * T, D)
+            y = x_2D @ weight if self.bias is None else torch.addmm(self.bias.view(-1), x_2D, weight)
             return y.view(1, B, T, -1)
         y_PBTE = torch.bmm(x_PBTD.reshape(P, B * T, D), self.weight).view(P, B, T, -1)
         return y_PBTE if self.bias is None else y_PBTE + self.bias.view(P, 1, 1, -1)
@@ -47,7 +46,7 @@ class Embedding(nn.Module):
         """Return logits x Eᵀ: the table used as output head."""
         P, B, T, D = x_PBTD.shape
         if P == 1:
-            return (x_PBTD.reshape(B * T, D) @ self.weight[0].T).view(1, B, T, -1)
+            return (x_PBTD.reshape(B * T, D) @ self.weight.view(-1, D).T).view(1, B, T, -1)
         return torch.bmm(x_PBTD.reshape(P, B * T, D), self.weight.mT).view(P, B, T, -1)
 
 
@@ -63,7 +62,7 @@ class LayerNorm(nn.Module):
     def forward(self, x_PBTD: Float[Tensor, "P B T D"]) -> Float[Tensor, "P B T D"]:
         P, D = self.gain.shape
         if P == 1:
-            return F.layer_norm(x_PBTD, (D,), self.gain[0], self.bias[0], self.eps)
+            return F.layer_norm(x_PBTD, (D,), self.gain.view(D), self.bias.view(D), self.eps)
         unit = F.layer_norm(x_PBTD, (D,), eps=self.eps)
         return torch.addcmul(self.bias.view(P, 1, 1, D), unit, self.gain.view(P, 1, 1, D))
 

@@ -35,11 +35,16 @@ class Sink(Protocol):
 
 
 def devices(device: str | None) -> list[str]:
-    """Return the devices to work on: every GPU for None or `cuda`, one `cpu` a core otherwise.
+    """Return the devices to work on, a worker each: every GPU for None or `cuda`, one `cpu` a core otherwise.
+
+    A list (`cuda:0,cuda:1`) names them one by one; a GPU named twice gets two workers, so that one compiles while the
+    other trains.
 
     Raises:
         PlanError: a GPU asked for where there is none.
     """
+    if device and "," in device:
+        return [place for part in device.split(",") for place in devices(part.strip())[:1]]
     import torch
 
     n_gpus = torch.cuda.device_count() if device != "cpu" else 0

@@ -1,8 +1,8 @@
 """AdamW and clipping for a whole pack: a pack's parameters are one matrix, a row a member.
 
 One matrix (P, n) makes per-member clipping a row norm, per-member rates a column of numbers, freezing a member a row
-mask, and a checkpoint three tensors. `adamw` is the update of Loshchilov & Hutter (arXiv 1711.05101, algorithm 2), equal to
-`torch.optim.AdamW`.
+mask, and a checkpoint three tensors. `adamw` is the update of Loshchilov & Hutter (arXiv 1711.05101, algorithm 2),
+equal to `torch.optim.AdamW`.
 """
 
 import math

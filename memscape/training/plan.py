@@ -142,6 +142,21 @@ class Plan(BaseModel):
         return cls.of(runs, name=name, axes=axes, pack_size=pack_size)
 
     @classmethod
+    def join(cls, plans: Sequence["Plan"], pack_size: int = 16) -> "Plan":
+        """Return one plan of the runs of several: axes that they share are merged, packs are made anew."""
+
+        def merged(role: str) -> dict[str, Any]:
+            values: dict[str, list[Any]] = {}
+            for plan in plans:
+                for name, value in getattr(plan.axes, role).items():
+                    values.setdefault(name, []).extend(value if isinstance(value, tuple) else (value,))
+            return {name: tuple(sorted(set(all_values))) for name, all_values in values.items()}
+
+        axes = Axes(scientific=merged("scientific"), nuisance=merged("nuisance"), fixed=merged("fixed"))
+        runs = [run for plan in plans for run in plan.runs]
+        return cls.of(runs, name=plans[0].name, axes=axes, pack_size=pack_size)
+
+    @classmethod
     def load(cls, folder: Path) -> "Plan":
         """Return the plan of a sweep's folder, with the splits that running out of memory has forced since."""
         return cls.model_validate(read_json(Path(folder) / "plan.json"))

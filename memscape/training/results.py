@@ -129,7 +129,7 @@ def lost(train_loss: float, uniform_loss: float) -> bool:
 
 
 def _status(run: RunConfig, train_loss: float, floor: float, uniform_loss: float, steps: int) -> str:
-    """Return `converged` (met its floor), `diverged` (see `lost`), `budget` (ran out of steps before), or `finished`."""
+    """Return `converged` (met its floor), `diverged` (see `lost`), `budget` (ran out of steps first), or `finished`."""
     if met_floor(run, train_loss, floor):
         return "converged"
     if lost(train_loss, uniform_loss) or steps < run.steps:

@@ -134,12 +134,12 @@ class PackedStep:
             loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.members.z_loss_P)
         gradients = torch.autograd.grad(logits, list(self.model.parameters()), d_logits)
         with torch.no_grad():
-            self._update(list(gradients), loss_P)
+            flat = optimiser.gather_gradients(list(gradients), self.slots, self.weights.shape[1])
+            self._update(flat, loss_P)
 
-    def _clip_and_adamw(self, gradients: list[Tensor], loss_P: Float[Tensor, " P"]) -> None:
+    def _clip_and_adamw(self, flat: Float[Tensor, "P n"], loss_P: Float[Tensor, " P"]) -> None:
         """Move the weights, and count."""
         run = self.run
-        flat = optimiser.gather_gradients(gradients, self.slots, self.weights.shape[1])
         factor = optimiser.schedule(self.step, run.steps, run.warmup, run.final_rate, run.schedule)
         rates = self.rates._replace(learning_rate_P=self.rates.learning_rate_P * factor)
         norm_P, active = optimiser.adamw(
