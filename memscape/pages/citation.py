@@ -146,6 +146,11 @@ def step(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
+def named(key: str, source: str) -> "str | Cited":
+    """Return a field's name as words; one with digits in it is cited like every other digit."""
+    return Cited(key, source, "key") if any(c.isdigit() for c in key) else key.replace("_", " ")
+
+
 @dataclass(frozen=True)
 class Cited:
     """One value with its source: prints as a person reads it, renders as an element that carries the source."""
@@ -259,7 +264,7 @@ def shown(value: Any, style: str) -> str:
     >>> shown(4_210_000, "count"), shown(0.0313, "percent"), shown(-2.5, "sig3")
     ('4.21\u202fM', '3.1\u202f%', '−2.50')
     """
-    if style in ("text", "key"):
+    if style in ("text", "key", "file"):
         return str(value)
     if isinstance(value, bool):
         return "yes" if value else "no"

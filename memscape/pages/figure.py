@@ -28,7 +28,7 @@ class Figure:
 
     name: str
     """Anchor on the page and file name of the downloads."""
-    title: str
+    title: str | Sentence
     caption: Sentence
     """The sentence it supports, with n and the kind of interval."""
     columns: dict[str, Column]

@@ -73,12 +73,16 @@ def gather(folder: Path) -> Story:
         if name == OWN:
             continue
         try:
-            files[name] = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+            content = None
+        if isinstance(content, dict):
+            files[name] = content
+        else:
             damaged.append(name)
     runs = tuple(name for name in files if name.startswith("runs/"))
     profiles = tuple(name for name in files if name.rsplit("/", 1)[-1] == "profile.json")
-    if not any(isinstance(content, dict) for content in files.values()):
+    if not files:
         raise FolderError(
             f"expected results in {folder} (fit.json, probe/*/profile.json, runs/*/result.json, ...), found none "
             f"that can "

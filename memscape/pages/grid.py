@@ -12,15 +12,15 @@ SEEN = {"converged", "finished", "budget", None}
 """Statuses of runs that are drawn; a diverged run stays in the table."""
 
 
-def best_cells(story: Story) -> dict[tuple[float, float], int]:
-    """Return (n_params, n_tokens) -> index of the run with the lowest held-out loss, diverged runs left out."""
+def best_cells(story: Story, by: str = "fresh_loss", largest: bool = False) -> dict[tuple[float, float], int]:
+    """Return (n_params, n_tokens) -> index of the run with the lowest (or largest) `by`, diverged runs left out."""
     sizes, tokens = story.run_values("n_params"), story.run_values("n_tokens")
-    losses, status = story.run_values("fresh_loss"), story.run_values("status")
+    judged, status = story.run_values(by), story.run_values("status")
     best: dict[tuple[float, float], int] = {}
-    for i, (size, data, loss) in enumerate(zip(sizes, tokens, losses, strict=True)):
-        if None in (size, data, loss) or status[i] not in SEEN:
+    for i, (size, data, value) in enumerate(zip(sizes, tokens, judged, strict=True)):
+        if None in (size, data, value) or status[i] not in SEEN:
             continue
-        if (size, data) not in best or loss < losses[best[size, data]]:
+        if (size, data) not in best or (value > judged[best[size, data]]) == largest:
             best[size, data] = i
     return dict(sorted(best.items()))
 
@@ -113,7 +113,7 @@ def _loss_caption(story: Story, cells: dict[tuple[float, float], int]) -> Senten
 
 def capacity(story: Story) -> Figure | None:
     """Bits memorised against bits of training data, the diagonal, and the plateau a full model reaches."""
-    cells = best_cells(story)
+    cells = best_cells(story, "memorised_bits", largest=True)
     data = columns(
         story.records,
         data_bits=(f"{RUNS}#/data_bits", "bits"),

@@ -13,7 +13,7 @@ from memscape.pages.gather import Story
 def frontier(story: Story) -> Figure | None:
     """The size that D tokens call for, log-log, with its band and the slopes that theories predict."""
     law = story.law("frontier")
-    if law is None:
+    if law is None or not story.records.first(f"{law}/curve/lines"):
         return None
     gamma = story.records.measured(f"{law}/params/gamma")
     slopes = [
@@ -168,7 +168,7 @@ def ranking(story: Story) -> Figure | None:
         n=story.records.number(f"{best}/n_heldout", "count"),
     )
     axes = {
-        "x": {"title": "held-out error, root mean square of ln(measured / predicted)", "scale": "log"},
+        "x": {"title": "held-out error of ln(loss), rms", "scale": "log"},
         "y": {"scale": "category"},
     }
     return Figure(

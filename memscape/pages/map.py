@@ -4,8 +4,10 @@ Layers against instruments, each cell beside its null; the nearest-neighbour rad
 2405.08707, section 4.2) and its nulls; the energy around stored patterns; a passage with a number for each token.
 """
 
-from memscape.pages.citation import Sentence, join, say, step
-from memscape.pages.figure import Figure, columns
+from typing import Any
+
+from memscape.pages.citation import Sentence, join, named, say, step
+from memscape.pages.figure import Column, Figure, columns, label
 from memscape.pages.gather import Story
 
 NULLS = {"untrained": "untrained", "gaussian": "Gaussian"}
@@ -38,14 +40,23 @@ def heat_map(story: Story, profile: str) -> Figure | None:
                 wanted[key] = (pair, "", "contrast")
                 wanted[f"{key} trained"] = (f"{base}/trained/value", "")
                 wanted[f"{key} null"] = (f"{base}/{null}/value", "")
-                rows.append((key, f"{instrument} against {name}"))
+                rows.append(
+                    (
+                        key,
+                        say(
+                            "{it} against {null}",
+                            it=named(instrument, f"{profile}#/layers/0/{step(instrument)}"),
+                            null=name,
+                        ),
+                    )
+                )
     data = columns(records, site=(f"{profile}#/layers/*/site", ""), depth=(f"{profile}#/layers/*/depth", ""), **wanted)
     if not rows or "depth" not in data:
         return None
     trace = {
         "kind": "heat",
         "x": "depth",
-        "y": [name for _, name in rows],
+        "y": [label(name) for _, name in rows],
         "z": [key for key, _ in rows],
         "hover": {
             "site": "site",
@@ -62,7 +73,7 @@ def heat_map(story: Story, profile: str) -> Figure | None:
     )
     axes = {"x": {"title": "depth (layers)"}, "y": {"scale": "category"}}
     return Figure(
-        f"map-{slug(profile)}",
+        anchor("map", profile),
         "Layers and instruments at a glance",
         caption or Sentence(""),
         data,
@@ -72,7 +83,7 @@ def heat_map(story: Story, profile: str) -> Figure | None:
     )
 
 
-def _strongest(story: Story, profile: str, rows: list[tuple[str, str]]) -> Sentence | None:
+def _strongest(story: Story, profile: str, rows: list[tuple[str, Any]]) -> Sentence | None:
     """Name the cell that lies farthest from its null; a null of exactly zero has no scale to be far from."""
     best: tuple[float, str, str, int] | None = None
     for key, _ in rows:
@@ -88,7 +99,7 @@ def _strongest(story: Story, profile: str, rows: list[tuple[str, str]]) -> Sente
     base = f"{profile}#/layers/{i}"
     return say(
         "Farthest from its null is the {instrument} at {site}: {trained} against {null} ({name}).",
-        instrument=instrument,
+        instrument=named(instrument, f"{base}/{step(instrument)}"),
         site=story.records.text(f"{base}/site"),
         trained=story.records.number(f"{base}/{step(instrument)}/trained/value"),
         null=story.records.number(f"{base}/{step(instrument)}/{null}/value"),
@@ -99,8 +110,7 @@ def _strongest(story: Story, profile: str, rows: list[tuple[str, str]]) -> Sente
 def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
     """One instrument by depth: the trained model with its interval, its nulls, and the prediction if there is one."""
     records, base = story.records, f"{profile}#/layers/*/{step(instrument)}"
-    unit = records.values(f"{base}/trained/unit")
-    unit = next((u for u in unit if u and u != "1"), "")
+    unit = next((u for u in records.values(f"{base}/trained/unit") if u and u != "1"), "")
     wanted: dict[str, tuple[str, ...]] = {
         "depth": (f"{profile}#/layers/*/depth", "layers"),
         "site": (f"{profile}#/layers/*/site", ""),
@@ -120,30 +130,23 @@ def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
             traces.append(
                 {"kind": "band", "x": "depth", "low": "trained low", "high": "trained high", "look": "accent"}
             )
-        look = LOOK[name]
         traces.append(
-            {
-                "kind": "line",
-                "x": "depth",
-                "y": name,
-                "look": look,
-                "label": words[name],
-                "tag": True,
-                "hover": {"at": "site"},
-            }
+            {"kind": "line", "x": "depth", "y": name, "look": LOOK[name], "label": words[name], "tag": True}
+            | {"hover": {"at": "site"}}
             | ({"dash": "dash"} if name == "predicted" else {"marks": True})
         )
     style = "percent" if unit.startswith("share") else "sig3"
     last = len(data["depth"].values) - 1
     cell = f"{profile}#/layers/{last}/{step(instrument)}"
     site = story.records.text(f"{profile}#/layers/{last}/site")
+    unit_text = records.text(f"{cell}/trained/unit") if unit else None
     caption = join(
         " ",
         [
             say(
                 "At the {site} the {instrument} of the trained model is {trained}{null}{predicted}.",
                 site=site,
-                instrument=instrument,
+                instrument=named(instrument, cell),
                 trained=records.measured(f"{cell}/trained", style),
                 null=join(
                     "",
@@ -158,20 +161,15 @@ def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
             say("The band is the {interval}.", interval=records.text(f"{cell}/trained/interval")),
         ],
     )
-    positive = all(v is None or v > 0 for name in series if name in data for v in data[name].values)
     axes = {
         "x": {"title": "depth (layers)"},
         "y": {
-            "title": f"{instrument} ({unit})" if unit else instrument,
-            "scale": "log" if positive and _wide(data) else "linear",
+            "title": say("{name} ({unit})", name=named(instrument, cell), unit=unit_text) or named(instrument, cell),
+            "scale": "log" if _wide(data) and style != "percent" else "linear",
         },
     }
-    title = (
-        "Radius by layer, against prediction and nulls"
-        if instrument == "radius"
-        else f"{instrument.capitalize()} by layer"
-    )
-    return Figure(f"{step(instrument)}-{slug(profile)}", title, caption or Sentence(title), data, traces, axes)
+    title = say("{name} by layer", name=named(instrument, cell)) or Sentence("By layer")
+    return Figure(anchor(instrument, profile), title, caption or title, data, traces, axes)
 
 
 def descent(story: Story, profile: str) -> Figure | None:
@@ -214,12 +212,13 @@ def descent(story: Story, profile: str) -> Figure | None:
         ],
     )
     axes = {"x": {"title": "depth (layers)"}, "y": {"title": f"energy ({unit})" if unit else "energy"}}
-    return Figure(f"descent-{slug(profile)}", "Energy along the way", caption or Sentence(""), data, traces, axes)
+    return Figure(anchor("descent", profile), "Energy along the way", caption or Sentence(""), data, traces, axes)
 
 
-def _wide(data: dict) -> bool:
+def _wide(data: dict[str, Column]) -> bool:
+    """Return whether values span more than a linear axis shows; an exact zero (copies of one token) is left off it."""
     values = [v for name in ("trained", *NULLS) if name in data for v in data[name].values if v]
-    return max(values) > 8 * min(values) > 0
+    return bool(values) and max(values) > 8 * min(values) > 0
 
 
 def landscape(story: Story, profile: str) -> Figure | None:
@@ -243,19 +242,19 @@ def landscape(story: Story, profile: str) -> Figure | None:
         "drawn to {high} at "
         "the highest.{beta} Drag to turn it, or use the arrow keys.",
         model=story.model(profile) or "the model",
-        low=story.records.number(f"{base}/energy/*/*", "sig3", "min"),
-        high=story.records.number(f"{base}/energy/*/*", "sig3", "max"),
+        low=story.records.number(f"{base}/energy/*/*", "sig2", "min"),
+        high=story.records.number(f"{base}/energy/*/*", "sig2", "max"),
         beta=say(" Inverse temperature {beta}.", beta=story.records.number(f"{base}/beta")) or "",
     )
     energy = f"energy ({unit})" if unit else "energy"
     axes = {"x": {"title": "first direction"}, "y": {"title": "second direction"}, "z": {"title": energy}}
     title = "The landscape of three memories"
     return Figure(
-        f"landscape-{slug(profile)}", title, caption or Sentence(title), {**grid, **points}, traces, axes, 520
+        anchor("landscape", profile), title, caption or Sentence(title), {**grid, **points}, traces, axes, 520
     )
 
 
-def slug(profile: str) -> str:
-    """Return the probe's folder as part of an anchor."""
-    name = profile.split("/")[-2] if "/" in profile else "model"
-    return "".join(c if c.isalnum() else "-" for c in name)
+def anchor(name: str, profile: str) -> str:
+    """Return the anchor of a figure: its name and the probe's folder, letters and digits only."""
+    folder = profile.split("/")[-2] if "/" in profile else "model"
+    return "".join(c if c.isalnum() else "-" for c in f"{name}-{folder}")

@@ -81,11 +81,11 @@
       const narrow = plotOf(spec).clientWidth < 560;
       const site = t.hover.site && spec.columns[t.hover.site];
       return [{
-        type: "heatmap", x, y: t.y.map((name) => name.replace(" against ", narrow ? "<br>against " : " against ")), z: t.z.map((name) => pick(spec, name)), zmin: -1, zmax: 1, xgap: 1, ygap: 2,
+        type: "heatmap", x, y: t.y.map((name) => clean(words(name)).replace(" against ", narrow ? "<br>against " : " against ")), z: t.z.map((name) => pick(spec, name)), zmin: -1, zmax: 1, xgap: 1, ygap: 2,
         colorscale: [[0, colour("low")], [0.5, colour("middle")], [1, colour("high")]], hoverinfo: "text",
         colorbar: { orientation: "h", thickness: 8, len: narrow ? 0.9 : 0.4, x: 1, xanchor: "right", y: 1, yanchor: "bottom", outlinewidth: 0, ticks: "", tickvals: [-0.86, 0, 0.86],
           ticktext: ["lower", "as the null", "higher"], tickangle: 0 },
-        text: t.z.map((_, r) => x.map((depth, i) => `${clean(site ? site.values[i] : depth)}<br>${clean(t.y[r])}<br>trained ${show(t.hover.trained, r, i)}, null ${show(t.hover.null, r, i)}`)),
+        text: t.z.map((_, r) => x.map((depth, i) => `${clean(site ? site.values[i] : depth)}<br>${clean(words(t.y[r]))}<br>trained ${show(t.hover.trained, r, i)}, null ${show(t.hover.null, r, i)}`)),
       }];
     },
     surface(spec, t) {
@@ -165,10 +165,11 @@
 
   function layout(spec, width) {
     const narrow = width < 560;
-    const size = narrow ? 11 : 13;
+    const root_px = parseFloat(getComputedStyle(root).fontSize) / 16; // larger on a wall
+    const size = (narrow ? 11 : 13) * root_px;
     const font = { family: getComputedStyle(document.body).fontFamily, size, color: colour("soft") };
     const heat = spec.traces[0].kind === "heat";
-    const height = !narrow ? spec.height : heat ? spec.height * 1.25 : Math.min(spec.height, 400);
+    const height = !narrow ? spec.height * root_px : heat ? spec.height * 1.25 : Math.min(spec.height, 400);
     const right = spec.tagged ? Math.min(widest(spec, size) + 20, 0.42 * width) : 16;
     const axis = (name) => {
       const { title, scale, zero } = spec.axes[name] ?? {};
@@ -189,6 +190,7 @@
     if (spec.axes.y?.scale === "category") {
       Object.assign(made.yaxis, { ticks: "", dtick: 1, gridcolor: heat ? "rgba(0,0,0,0)" : colour("rule"), autorange: "reversed", showline: false });
     }
+    if (spec.axes.z) Object.assign(made.yaxis, { scaleanchor: "x", constrain: "domain" });
     if (heat) { made.xaxis.gridcolor = "rgba(0,0,0,0)"; made.margin.t = 44; }
     return made;
   }
@@ -213,7 +215,7 @@
   // leaves the picture at the top is named where it leaves.
   async function tag(plot, spec) {
     const { xaxis, yaxis } = plot._fullLayout;
-    const size = plot.clientWidth < 560 ? 10.5 : 12.5;
+    const size = 0.95 * plot._fullLayout.font.size;
     const [edge, out] = [[], []];
     spec.traces.filter((t) => t.tag).forEach((t) => {
       const [xs, ys] = [pick(spec, t.x, t.rows), pick(spec, t.y, t.rows)];

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memscape.pages import law, map, text
-from memscape.pages.citation import Cited, Sentence, join, say, step
+from memscape.pages.citation import Cited, Sentence, join, named, say, step
 from memscape.pages.gather import Story
 
 RUN_COLUMNS = {
@@ -40,6 +40,9 @@ CHIPS = {
 }
 """How a claim's status begins -> the look of its chip."""
 
+
+TOLD = ("plan.json", "fit.json", "advice.json", "audit.json", "profile.json")
+"""Files with a section of their own, or, like a plan, without news beside the runs."""
 
 LONGEST_FACTS = 40
 """A JSON object with more entries than this is a table of something, not a fact about the folder."""
@@ -135,7 +138,8 @@ def advice(story: Story) -> dict[str, Any] | None:
         for name in records.first(f"advice.json#/{group}") or {}:
             measure = records.measured(f"advice.json#/{group}/{step(name)}", styles.get(name, "sig3"))
             if measure:
-                facts.append((f"{prefix}{names.get(name, name.replace('_', ' '))}", measure))
+                known = names.get(name) or named(name, f"advice.json#/{group}/{step(name)}")
+                facts.append((join("", [Sentence(prefix), known]), measure))
     listed = lambda name: [  # noqa: E731
         line
         for i in range(len(records.first(f"advice.json#/{name}") or []))
@@ -165,7 +169,7 @@ def claims(story: Story) -> list[dict[str, Any]]:
         numbers = [
             say(
                 "{name} {value}",
-                name=_named(key, at := f"{base}/figures/{step(key)}"),
+                name=named(key, at := f"{base}/figures/{step(key)}"),
                 value=story.records.number(at, "sig4"),
             )
             for key, value in (claim.get("figures") or {}).items()
@@ -176,6 +180,7 @@ def claims(story: Story) -> list[dict[str, Any]]:
                 "id": told(f"{base}/id"),
                 "claim": told(f"{base}/claim"),
                 "stated": told(f"{base}/as_stated"),
+                "corrected": told(f"{base}/corrected") if claim.get("corrected") and status != "holds" else None,
                 "status": told(f"{base}/status"),
                 "verdict": told(f"{base}/verdict"),
                 "evidence": told(f"{base}/evidence"),
@@ -186,12 +191,8 @@ def claims(story: Story) -> list[dict[str, Any]]:
     return claims
 
 
-def _named(key: str, source: str) -> str | Cited:
-    """Return a field's name as words; one with digits in it is cited like every other digit."""
-    return Cited(key, source, "key") if any(c.isdigit() for c in key) else key.replace("_", " ")
-
-
 def runs(story: Story) -> Table | None:
+    """Every finished run, diverged ones too."""
     if not story.runs:
         return None
     fields = [name for name in RUN_COLUMNS if any(value is not None for value in story.run_values(name))]
@@ -206,19 +207,42 @@ def runs(story: Story) -> Table | None:
     return Table("runs", [(RUN_COLUMNS[name][0], name in words) for name in fields], rows)
 
 
-def facts(story: Story) -> Iterator[tuple[Sentence, Cited]]:
-    """Command, versions, seeds, hardware and times, as the folder's own files state them."""
-    for file in ("study.json", "probe.json", "timing.json"):
-        if story.has(file):
-            yield from _leaves(story, f"{file}#", story.records.files[file], [])
+def command(story: Story) -> Sentence | None:
+    """Return the command that makes the folder again, from what the folder says of itself."""
+    told = story.records.text
+    if story.has("study.json"):
+        options = [
+            say(" --recipe {recipe}", recipe=told("study.json#/recipe")),
+            say(" --corpus {corpus}", corpus=told(f"{story.runs[0]}#/corpus") if story.runs else None),
+            say(" --model {model}", model=told("study.json#/model")),
+        ]
+        return say("{whole}", whole=told("study.json#/command")) or join("", [Sentence("memscape study"), *options])
+    if story.has("probe.json"):
+        corpus = told("profile.json#/corpus/name")
+        return say("memscape probe {model} --corpus {corpus}", model=told("probe.json#/model"), corpus=corpus)
+    return None
 
 
-def _leaves(story: Story, source: str, content: Any, names: list[Any]) -> Iterator[tuple[Sentence, Cited]]:
-    """Yield the single values below `content` with their names; long tables belong to their files, not to a page."""
-    for key, value in content.items() if isinstance(content, dict) and len(content) <= LONGEST_FACTS else ():
+def provenance(story: Story) -> list[tuple[str | Cited, list[tuple[Sentence, Any]]]]:
+    """Return what the folder's own files say of settings, versions, seeds, time and machine; other files come last."""
+    titles = {"study.json": "Study", "probe.json": "Probe", "timing.json": "Time and machine (times in seconds)"}
+    others = [file for file in story.records.files if "/" not in file and file not in (*titles, *TOLD)]
+    found = [
+        (titles.get(file) or Cited(file, file, "file"), list(_leaves(story, f"{file}#", story.records.files[file], [])))
+        for file in (*titles, *others)
+        if story.has(file)
+    ]
+    return [(title, facts) for title, facts in found if facts]
+
+
+def _leaves(story: Story, source: str, content: dict[str, Any], names: list[Any]) -> Iterator[tuple[Sentence, Any]]:
+    """Yield the single and the measured values below `content` with their names; long tables belong to their files."""
+    for key, value in content.items() if len(content) <= LONGEST_FACTS else ():
         at = f"{source}/{step(key)}"
-        path = [*names, _named(key, at)]
-        if isinstance(value, dict):
+        path = [*names, named(key, at)]
+        if isinstance(value, dict) and not {"value", "unit"} <= set(value):
             yield from _leaves(story, at, value, path)
-        elif (fact := story.records.text(at)) and (name := join(" ", path)):
-            yield name, fact
+        elif not isinstance(value, list):
+            fact = story.records.measured(at) if isinstance(value, dict) else story.records.text(at)
+            if fact and (name := join(" ", path)):
+                yield name, fact

@@ -3,7 +3,7 @@
 from memscape.pages.citation import Cited, Sentence, join, say, step
 from memscape.pages.figure import Figure, columns
 from memscape.pages.gather import Story
-from memscape.pages.map import slug
+from memscape.pages.map import anchor
 
 
 def passage(story: Story, profile: str) -> Figure | None:
@@ -36,13 +36,13 @@ def passage(story: Story, profile: str) -> Figure | None:
                 uniform=story.records.measured(f"{profile}#/loss/uniform"),
             ),
             say(
-                "Energy and loss rise together with a rank correlation of {together}.",
+                "The rank correlation of a state's energy with the loss of its next token is {together}.",
                 together=(rank := story.records.measured(f"{profile}#/energy_and_loss")) and rank.bare,
             ),
         ],
     )
     return (
-        Figure(f"passage-{slug(profile)}", "A passage, token by token", caption or Sentence(""), data, [], {})
+        Figure(anchor("passage", profile), "A passage, token by token", caption or Sentence(""), data, [], {})
         if measures
         else None
     )

@@ -214,7 +214,9 @@ def _figure(folder: Path, node: Node) -> list[str]:
         for axis in ("x", "y", "z", "low", "high", "left", "right"):
             names = trace.get(axis, [])
             for name in [names] if isinstance(names, str) else names:
-                if name not in spec["columns"] and (trace["kind"], axis) != ("heat", "y"):
+                if (trace["kind"], axis) == ("heat", "y"):
+                    found += _label(folder, spec["name"], name)
+                elif name not in spec["columns"]:
                     found.append(f"{spec['name']}: a trace draws {name!r}, which is no column")
         found += _label(folder, spec["name"], trace.get("label", []))
     for axis in spec["axes"].values():

@@ -26,8 +26,9 @@ def test_a_damaged_file_is_named_and_the_rest_is_told(tmp_path):
     folder = make(tmp_path, ("runs",))
     (folder / "runs" / "broken").mkdir()
     (folder / "runs" / "broken" / "result.json").write_text('{"run_id": "b')
+    (folder / "fit.json").write_text("[1, 2]")
     story = gather(folder)
-    assert story.damaged == ("runs/broken/result.json",)
+    assert story.damaged == ("fit.json", "runs/broken/result.json")
     assert len(story.runs) == 20
 
 

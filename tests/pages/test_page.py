@@ -9,7 +9,7 @@ import pytest
 from memscape.errors import FolderError
 from memscape.pages import gather, report
 from memscape.pages.grid import best_cells
-from tests.pages.example import PARTS, make
+from tests.pages.example import PARTS, make, measured
 from tests.pages.provenance import problems
 
 SECTIONS = {"probe": ("map", "text"), "runs": ("grid",), "fit": ("law",), "advice": ("advice",), "audit": ("claims",)}
@@ -88,6 +88,22 @@ def test_script_data_cannot_leave_its_element(tmp_path):
     page = report(folder).read_text()
     assert "<script>alert" not in page
     assert problems(page, folder) == []
+
+
+def test_names_with_digits_and_unknown_files_are_told_too(tmp_path):
+    """Other rooms may add instruments, figures and files: their names are cited, their values listed."""
+    folder = make(tmp_path, ("probe", "advice"))
+    path = folder / "probe" / "SmolLM2-135M" / "profile.json"
+    profile = json.loads(path.read_text())
+    for layer in profile["layers"]:
+        layer["top10 agreement"] = layer["radius"]
+    path.write_text(json.dumps(profile))
+    (folder / "recall2.json").write_text(
+        json.dumps({"capacity": {"at500": measured(0.138, "1", 20, 0.002)}, "seed": 3})
+    )
+    page = report(folder).read_text()
+    assert problems(page, folder) == []
+    assert all(words in page for words in ("top10 agreement</data>", "recall2.json</data>", "0.138</data>"))
 
 
 def test_the_page_may_lie_elsewhere(study, tmp_path):
