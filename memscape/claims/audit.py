@@ -1,6 +1,7 @@
 """Does the paper hold? Every claim run as code, in one table: claim, verdict, evidence with its figures, seconds.
 
->>> print(audit(ids=["C3"]))
+>>> audit(ids=["C15"])["C15"].status
+'refuted by counterexample'
 """
 
 import inspect

@@ -1,7 +1,7 @@
 """Does model size have to grow with the square of data size? Claims on Proposition 5 and Table 3.
 
->>> balance_optimum().figures["dimension"]
-146.3529795951911
+>>> round(balance_optimum().figures["dimension"], 4)
+146.353
 """
 
 import math
@@ -74,25 +74,6 @@ def table_three(prefactor: Callable = table3.prefactor, tolerance: float = 2.0) 
         + ", ".join(f"×{factor:.0f}" for factor in data)
         + " the predicted D.",
         figures={"least_factor": min(off), "largest_factor": max(off), "factors": off, "data_factors": data},
-    )
-
-
-# C28, what the table itself can tell
-def table_three_exponent(refit: Callable = table3.refit) -> Evidence:
-    """N/D*² is constant over the three OpenELM models: the exponent that the table supports."""
-    fit = refit()
-    low, high = fit.grid_range
-    loose = refit(tuple(table3.data_star(model, 0.045) for model in table3.TABLE))
-    return Evidence(
-        sentence=f"Table 3 alone: exponent {fit.exponent:.3f} ± {fit.half_width:.2f} (three points), {low:.3f} to "
-        f"{high:.3f} within the grid of D, {loose.exponent:.3f} at σ² = 0.045.",
-        figures={
-            "exponent": fit.exponent,
-            "half_width": fit.half_width,
-            "grid_low": low,
-            "grid_high": high,
-            "exponent_threshold_0.045": loose.exponent,
-        },
     )
 
 

@@ -1,8 +1,8 @@
-"""Does what the paper says about its energies hold? Claims on Propositions 1 to 3, attention, retrieval and Table 1.
+"""Does what the paper says about its energies hold? Claims on Propositions 1 to 3, convexity and attention.
 
 Every formula a check relies on is one of its keyword arguments, so that a planted one is seen to change the verdict.
 
->>> nearest_bracket().printed
+>>> nearest_bracket(n=800).printed
 True
 """
 
@@ -11,14 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.integrate import quad
 from torch import Tensor
 
 from memscape.claims.draws import draws
 from memscape.claims.evidence import Evidence
 from memscape.memory import energies
-from memscape.theory import capacity
-from memscape.theory.partition import log_partition
 
 MANY, SOME = 20_000, 5_000
 """Random memories per statement."""
@@ -42,22 +39,26 @@ def nearest_bracket(
     upper: Callable = lambda g, m, beta: g,
 ) -> Evidence:
     """Proposition 1: g - log d ≤ E ≤ g, at β = 1 as printed and at any β."""
-    printed = general = 0
+    printed = general = touching = 0
     for draw in draws(n, seed):
-        g = energies.nn_energy(draw.states, draw.patterns)
+        ordered = energies.squared_distances(draw.states, draw.patterns).sort(-1).values
+        g = ordered[:, 0]
         for beta in (1.0, draw.beta):
             E = energy(draw.states, draw.patterns, beta)
             low, high = lower(g, draw.n_patterns, beta), upper(g, draw.n_patterns, beta)
             wrong = int(((low > E + draw.tolerance) | (high < E - draw.tolerance)).sum())
             printed, general = (printed + wrong, general) if beta == 1 else (printed, general + wrong)
+            if draw.n_patterns > 1:  # strict, where float64 can tell: the second pattern's share is above 1e-4
+                seen = beta * (ordered[:, 1] - g) < 9
+                touching += int((seen & (high - 1e-6 / beta <= E)).sum())
     ring = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
     centre = torch.zeros(2, dtype=torch.float64)
     slack = float(energy(centre, ring, 1.0) - lower(energies.nn_energy(centre, ring), 4, 1.0))
     return Evidence(
         printed=printed == 0,
-        corrected=general == 0 and abs(slack) < 1e-12,
-        sentence=f"{printed} / {n} violations at β = 1, {general} / {n} at random β; the left side is an equality "
-        "at equal distances.",
+        corrected=general == 0 and touching == 0 and abs(slack) < 1e-12,
+        sentence=f"{printed} / {n} violations at β = 1, {general} / {n} at random β; the right side is strict, the "
+        "left an equality at equal distances.",
         figures={"violations": printed, "violations_any_beta": general, "draws": n, "slack_equal_distances": slack},
     )
 
@@ -213,169 +214,3 @@ def attention_search(
         f"{rising[-1]:.2f}.",
         figures={"agreement_plain": plain / n, "agreement_bias": biased / n, "identity_error": identity},
     )
-
-
-def one_step_bound(distances: Tensor, r: Tensor, beta: float) -> Tensor:
-    """Σ_{j≠i} δ_ij exp(-β(δ_ij² - 2rδ_ij)) ≥ |x⁺ - ρ_i| for |x - ρ_i| ≤ r < δ_i/2; `distances` (B, M) to the others."""
-    return (distances * _pull(distances, r, beta)).nansum(-1)
-
-
-def certificate(distances: Tensor, r: Tensor, beta: float) -> Tensor:
-    """Whether the ball of radius r maps into itself and contracts: sufficient for ρ_i to be stored (Definition 1)."""
-    contraction = 2 * beta * (distances.square() * _pull(distances, r, beta)).nansum(-1)
-    return (one_step_bound(distances, r, beta) <= r) & (contraction < 1)
-
-
-def gap_bound(distances: Tensor, r: Tensor, beta: float) -> Tensor:
-    """1/β log(1 + Σ_{j≠i} exp(-β(δ_ij² - 2rδ_ij))) ≥ g - E_β for |x - ρ_i| ≤ r ≤ δ_i/2."""
-    return _pull(distances, r, beta).nansum(-1).log1p() / beta
-
-
-def _pull(distances: Tensor, r: Tensor, beta: float) -> Tensor:
-    return (-beta * (distances.square() - 2 * r[:, None] * distances)).exp()
-
-
-def _to_others(patterns: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances of pattern 0 to all, nan to itself, and its separation δ_0."""
-    distances = (patterns - patterns[:, :1]).norm(dim=-1)
-    separation = distances[:, 1:].amin(-1)
-    distances[:, 0] = torch.nan
-    return distances, separation
-
-
-def _on_sphere(centre: Tensor, r: Tensor, generator: torch.Generator) -> Tensor:
-    """A random point at distance r from each centre."""
-    way = torch.randn(centre.shape, dtype=centre.dtype, generator=generator)
-    return centre + (r / way.norm(dim=-1))[:, None] * way
-
-
-# C7
-def retrieval(
-    seed: int = 0, n: int = SOME, bound: Callable = one_step_bound, certified: Callable = certificate
-) -> Evidence:
-    """E, as a surrogate of g, has retrieval ability: mean shifts from the ball around a pattern stay in it."""
-    generator = torch.Generator().manual_seed(seed)
-    over = lost = admitted = kept = followed = 0
-    for k, draw in enumerate(draws(n, seed, geometry="cloud")):
-        to_the_end = k % 4 == 0
-        rho = draw.patterns
-        distances, separation = _to_others(rho)
-        beta = 2 ** (6 * torch.rand((), generator=generator).item() - 1) / float(separation.square().median())
-        r = 0.3 * separation
-        ends = []
-        for _ in range(3):
-            x = _on_sphere(rho[:, 0], r, generator)
-            x = x - energies.distance_gradient(x, rho, beta) / 2
-            miss = (x - rho[:, 0]).norm(dim=-1)
-            over += int((miss > bound(distances, r, beta) + draw.tolerance).sum())
-            for _ in range(30 if to_the_end else 0):
-                x = x - energies.distance_gradient(x, rho, beta) / 2
-            ends.append(x)
-        if not to_the_end:
-            continue
-        inside = torch.stack([(x - rho[:, 0]).norm(dim=-1) <= r * (1 + 1e-9) for x in ends]).all(0)
-        same = torch.stack([(x - ends[0]).norm(dim=-1) <= 1e-3 * r for x in ends]).all(0)
-        ok = certified(distances, r, beta)
-        followed += len(r)
-        kept += int(inside.sum())
-        admitted += int(ok.sum())
-        lost += int((ok & ~(inside & same)).sum())
-    return Evidence(
-        printed=kept == followed,
-        amended=admitted > 0 and lost == 0,
-        corrected=over == 0,
-        sentence=f"Of {followed} random patterns {kept / followed:.0%} keep the ball of radius 0.3 δ; of the "
-        f"{admitted} that the certificate admits {lost} fail; the one-step bound fails in {over} / {3 * n}.",
-        figures={
-            "share_kept": kept / followed,
-            "certified": admitted,
-            "certified_lost": lost,
-            "bound_violations": over,
-        },
-    )
-
-
-# C8
-def replace_by_nearest(
-    seed: int = 0,
-    n: int = SOME,
-    bound: Callable = gap_bound,
-    radii: tuple[float, float] = (0.9, 0.05),
-    margin: float = math.log(100),
-) -> Evidence:
-    """Under disjoint balls E may be replaced by g on Ω: needs r_i ≤ δ_i/2 and β(δ² - 2rδ) well above log d."""
-
-    def weight(x: float) -> float:
-        return math.exp(-min(x * x, (x - 1) ** 2))
-
-    union = quad(weight, -radii[0], radii[0], points=[0.5])[0] + quad(weight, 1 - radii[1], 1 + radii[1])[0]
-    separate = math.exp(log_partition(1, radii))
-    generator = torch.Generator().manual_seed(seed)
-    over = admitted = 0
-    worst = 0.0
-    for draw in draws(n, seed, geometry="cloud"):
-        distances, separation = _to_others(draw.patterns)
-        r = separation * torch.rand(separation.shape, dtype=torch.float64, generator=generator) / 2
-        x = _on_sphere(draw.patterns[:, 0], r, generator)
-        gap = energies.nn_energy(x, draw.patterns) - energies.distance_energy(x, draw.patterns, draw.beta)
-        over += int(((gap < -draw.tolerance) | (gap > bound(distances, r, draw.beta) + draw.tolerance)).sum())
-        slack = draw.beta * (separation.square() - 2 * r * separation) - math.log(draw.n_patterns)
-        safe = draw.beta * gap[slack > margin]
-        admitted += len(safe)
-        worst = max([worst, *safe.tolist()])
-    return Evidence(
-        printed=math.isclose(union, separate, rel_tol=1e-6),
-        amended=over == 0 and admitted > 0 and worst <= 0.01,
-        sentence=f"Disjoint balls of radii {radii[0]} and {radii[1]} around 0 and 1 hold {union:.4f}, not the "
-        f"{separate:.4f} of separate balls; with r ≤ δ/2 the bound on g - E fails in {over} / {n}, and where "
-        f"β(δ² - 2rδ) > log(100 d) the gap is at most {worst:.3f}/β.",
-        figures={"union": union, "separate": separate, "bound_violations": over, "largest_gap_where_safe": worst},
-    )
-
-
-# C29
-def capacities(
-    seed: int = 0,
-    printed_power: Callable = lambda degree: degree,
-    power: Callable = lambda degree: degree - 1,
-    bit_error: Callable = capacity.dense_bit_error,
-) -> Evidence:
-    """Table 1: the dense memory of degree r holds Θ(n^r) patterns; simulated, it holds Θ(n^{r-1})."""
-    rng = np.random.default_rng(seed)
-    exponents = {}
-    ratios = []
-    for degree, sizes in ((2, (60, 120, 240)), (3, (40, 60, 90))):
-        loads = []
-        for n in sizes:
-            limit = n ** (degree - 1) / capacity.odd_factorial(2 * degree - 3)
-            grid = [int(limit * share) for share in (0.15, 0.2, 0.27)]
-            errors = [_simulated_bit_error(rng, n, k, degree) for k in grid]
-            loads.append(np.interp(np.log(0.015), np.log(errors), np.log(grid)))
-            ratios.append(errors[-1] / bit_error(n, grid[-1], degree))
-        exponents[degree] = float(np.polyfit(np.log(sizes), loads, 1)[0])
-    return Evidence(
-        printed=all(abs(p - printed_power(r)) < 0.3 for r, p in exponents.items()),
-        amended=all(abs(p - power(r)) < 0.3 for r, p in exponents.items()),
-        corrected=all(0.6 < ratio < 1.1 for ratio in ratios),
-        sentence="Simulated load at 1.5 % wrong bits grows as "
-        + ", ".join(f"n^{p:.2f} for r = {r}" for r, p in exponents.items())
-        + f"; bit errors are {min(ratios):.2f} to {max(ratios):.2f} of the leading-order formula.",
-        figures={
-            **{f"exponent_degree_{r}": p for r, p in exponents.items()},
-            "error_over_formula": float(np.mean(ratios)),
-        },
-    )
-
-
-def _simulated_bit_error(rng: np.random.Generator, n: int, n_patterns: int, degree: int, bits: int = 40_000) -> float:
-    """Share of the bits of stored patterns that lower the energy by flipping; ties count half."""
-    wrong = total = 0.0
-    while total < bits:
-        patterns = rng.choice([-1.0, 1.0], (n_patterns, n))
-        for state in patterns[:8]:
-            overlap = patterns @ state
-            flipped = overlap[:, None] - 2 * patterns * state
-            change = np.prod([overlap] * degree, axis=0).sum() - np.prod([flipped] * degree, axis=0).sum(0)
-            wrong += (change < 0).sum() + (change == 0).sum() / 2
-            total += n
-    return wrong / total

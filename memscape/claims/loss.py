@@ -17,7 +17,7 @@ from memscape.claims.evidence import Evidence
 from memscape.data.question_formation import SHIPPED_LINES, read_lines
 from memscape.models import ModelConfig, build
 from memscape.models.packed import initialise
-from memscape.theory import bits, floors, loss, published
+from memscape.theory import floors, loss, published
 from memscape.theory.grammar import QUESTION_FORMATION, FileFloor, file_floor
 
 
@@ -126,34 +126,21 @@ def table_two(
     )
 
 
-# C9, what is known without a run
-def plateau_memory(plateau: float = 1.0) -> Evidence:
-    """Assumption 1: training stores the samples; at the paper's own Question-Formation plateau nothing is stored."""
-    found = _shipped_floor()
-    held = bits.share(
-        bits.memorised_bits(1, found.sample, plateau), bits.data_bits(1, found.sample, _memorised_loss(found))
-    )
-    return Evidence(
-        sentence=f"At the paper's Question-Formation plateau of {plateau:.2f} nats/token a model holds {held:.0%} of "
-        f"its lines: the source alone has {found.sample:.4f}.",
-        figures={"memorised_share_at_plateau": held, "source_entropy": found.sample},
-    )
-
-
-def _shipped_floor() -> FileFloor:
+def shipped_floor() -> FileFloor:
+    """The floors of the 11,000 Question-Formation lines that memscape ships."""
     return file_floor([line for path in SHIPPED_LINES for line in read_lines(path)])
 
 
-def _memorised_loss(found: FileFloor, n_lines: int = 100_000) -> float:
+def memorised_loss(found: FileFloor, n_lines: int = 100_000) -> float:
     """ln d / T: the loss of a model that holds all of d distinct lines."""
     return math.log(n_lines) / found.tokens_per_line
 
 
 # C27
-def question_formation(source: Callable = _shipped_floor, plateau: float = 1.0) -> Evidence:
+def question_formation(source: Callable = shipped_floor, plateau: float = 1.0) -> Evidence:
     """The Question-Formation loss settles near 1 as Prop. 4 predicts: that is the entropy of the grammar, per token."""
     found = source()
-    memorised = _memorised_loss(found)
+    memorised = memorised_loss(found)
     sentence_nats = QUESTION_FORMATION.entropy()
     return Evidence(
         printed=abs(found.sample - plateau) > 0.02,

@@ -1,7 +1,7 @@
 """Are the paper's integrals over balls right? Claims on equations 12 to 14.
 
->>> printed_integral().figures["quadrature"]
-2.380979718752335
+>>> round(printed_integral().figures["quadrature"], 9)
+2.380979719
 """
 
 import math

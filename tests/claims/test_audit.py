@@ -137,17 +137,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "theory.md"
 
 
 def test_the_theory_page_says_what_the_audit_says():
-    words = ("holds", "holds with correction", "not implied", "refuted by counterexample")
-    counts = [len(EXPECTED[word]) for word in words]
+    """Every claim with its statement, verdict, truth and command; the counts in the text are the table's."""
     text = PAGE.read_text(encoding="utf-8")
     word_of = {id: word for word, ids in EXPECTED.items() for id in ids}
     for id, claim in LEDGER.items():
         word = f"the experiment *{claim.experiment}* decides" if claim.decided_by_experiment else word_of[id]
         cells = [id, claim.as_stated, word, claim.corrected, f"`memscape audit --only {id}`"]
         assert "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" in text, id
-    counts = [
-        len(EXPECTED[word]) for word in ("holds", "holds with correction", "not implied", "refuted by counterexample")
-    ]
+    words = ("holds", "holds with correction", "not implied", "refuted by counterexample")
+    counts = [len(EXPECTED[word]) for word in words]
     said = "{} hold as stated, {} with a correction, {} are not implied, {} are refuted".format(*counts)
     assert said in text
 

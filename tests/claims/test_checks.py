@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from memscape.claims import balance, energies, layers, loss, partition, radius
+from memscape.claims import balance, capacity, energies, experiments, layers, loss, partition, retrieval
 from memscape.claims.evidence import status
 from memscape.memory import energies as memory
 from memscape.models import parameters
@@ -93,20 +93,20 @@ CASES = {
         {"n": 500},
     ),
     "C7": Case(
-        energies.retrieval,
+        retrieval.retrieval,
         CORRECTED,
         {
-            "bound halved": {"bound": lambda d, r, beta: energies.one_step_bound(d, r, beta) / 2},
+            "bound halved": {"bound": lambda d, r, beta: retrieval.one_step_bound(d, r, beta) / 2},
             "everything certified": {"certified": lambda d, r, beta: torch.ones_like(r, dtype=torch.bool)},
             "nothing certified": {"certified": lambda d, r, beta: torch.zeros_like(r, dtype=torch.bool)},
         },
         {"n": 400},
     ),
     "C8": Case(
-        energies.replace_by_nearest,
+        retrieval.replace_by_nearest,
         CORRECTED,
         {
-            "bound halved": {"bound": lambda d, r, beta: energies.gap_bound(d, r, beta) / 2},
+            "bound halved": {"bound": lambda d, r, beta: retrieval.gap_bound(d, r, beta) / 2},
             "equal radii": {"radii": (0.5, 0.5)},
             "no margin asked": {"margin": -math.inf},
         },
@@ -241,12 +241,12 @@ CASES = {
         },
     ),
     "C29": Case(
-        energies.capacities,
+        capacity.capacities,
         CORRECTED,
         {
             "printed power right": {"printed_power": lambda degree: degree - 1},
             "power of another": {"power": lambda degree: degree},
-            "formula doubled": {"bit_error": lambda n, k, degree: 2 * energies.capacity.dense_bit_error(n, k, degree)},
+            "formula doubled": {"bit_error": lambda n, k, degree: 2 * capacity.capacity.dense_bit_error(n, k, degree)},
         },
     ),
     "C30": Case(
@@ -306,7 +306,7 @@ def test_the_figures_of_the_counterexamples():
     """The reference values of the theory, from the checks themselves."""
     assert energies.nearest_mchn_bracket(n=400).figures["mchn_level"] == pytest.approx(0.674997253, abs=1e-9)
     assert energies.convexity().figures["second_derivative_at_zero"] == pytest.approx(-1, abs=1e-12)
-    union = energies.replace_by_nearest(n=200).figures
+    union = retrieval.replace_by_nearest(n=200).figures
     assert (union["union"], union["separate"]) == pytest.approx((1.629053, 1.512400), abs=1e-6)
     climb = layers.majorization(n=200).figures
     assert (climb["energy_before"], climb["energy_after"]) == pytest.approx((0, 1), abs=1e-12)
@@ -319,15 +319,17 @@ def test_the_figures_of_the_counterexamples():
 
 def test_what_is_known_without_an_experiment():
     """Background figures of the claims that only a run decides."""
-    gauss = radius.gaussian_null(widths=(256, 1024), m=2000).figures
+    gauss = experiments.gaussian_null(widths=(256, 1024), m=2000).figures
     assert gauss["claimed_ratio"] == pytest.approx(0.48394, abs=1e-5)
     assert gauss["over_formula"] == pytest.approx([1.03, 1.01], abs=0.02)
-    gate = radius.gate_geometry(n_keys=500)
+    gate = experiments.gate_geometry(n_keys=500)
     assert gate.figures["cosine_needed"] == pytest.approx(-0.155)
     assert "49.458°" in gate.sentence
-    assert loss.plateau_memory().figures["memorised_share_at_plateau"] == 0
-    assert loss.plateau_memory(plateau=0.492396).figures["memorised_share_at_plateau"] == pytest.approx(1, abs=1e-3)
-    assert balance.table_three_exponent().figures["exponent"] == pytest.approx(1.900, abs=1e-3)
+    assert experiments.plateau_memory().figures["memorised_share_at_plateau"] == 0
+    assert experiments.plateau_memory(plateau=0.492396).figures["memorised_share_at_plateau"] == pytest.approx(
+        1, abs=1e-3
+    )
+    assert experiments.table_three_exponent().figures["exponent"] == pytest.approx(1.900, abs=1e-3)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from memscape.claims.energies import certificate, gap_bound, one_step_bound
 from memscape.claims.layers import combine, majorizer, nearest_step
+from memscape.claims.retrieval import certificate, gap_bound, one_step_bound
 from memscape.memory import energies
 
 betas = st.floats(0.01, 50)
