@@ -44,7 +44,7 @@ constexpr int WIDE = 16, BLOCK = 64;
 typedef float Floats __attribute__((vector_size(4 * WIDE)));
 typedef int32_t Ints __attribute__((vector_size(4 * WIDE)));
 constexpr float INF = std::numeric_limits<float>::infinity();
-constexpr float NEGLIGIBLE = 40.0f;  // nats: exp(-40) of the largest term is left out
+constexpr float NEGLIGIBLE = 35.0f;  // nats: terms under exp(-35) of the largest are left out
 constexpr float TIE = 1e-6f;
 
 inline Floats load(const float* p) { Floats v; std::memcpy(&v, p, sizeof v); return v; }
@@ -121,10 +121,11 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
     const Stored* product = static_cast<const Stored*>(tile.product) + q * tile.n;
     const float n_x = rows.norm[q], r_x = rows.residue[q], beta = rows.beta, beyond = -(1 - rows.gap) * n_x;
     const int64_t own = rows.self ? rows.self[q] - tile.origin : -1;
-    const auto audible = [&] { return std::sqrt(std::max(0.0f, rows.level[q] + n_x) + NEGLIGIBLE / beta) + r_x; };
-    float reach = rows.reach[q] + r_x, horizon = beta > 0 ? audible() : 0.0f;
+    const auto hearing = [&] { return std::sqrt(std::max(0.0f, rows.level[q] + n_x) + NEGLIGIBLE / beta) + r_x; };
+    float reach = rows.reach[q] + r_x, horizon = beta > 0 ? hearing() : 0.0f;
     for (int64_t start = 0; start < tile.n; start += BLOCK) {
         const int64_t n = std::min<int64_t>(BLOCK, tile.n - start);
+        bool candidates = true, audible = beta > 0;
         if (n == BLOCK && reach < INF && horizon < INF) {
             Floats best = Floats{} + INF, nearest = Floats{} + INF;
             for (int l = 0; l < BLOCK; l += WIDE) {
@@ -139,8 +140,9 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
                     nearest = heard < nearest ? heard : nearest;
                 }
             }
-            if (least(best) > reach * reach + beyond && !(beta > 0 && least(nearest) <= horizon * horizon + beyond))
-                continue;
+            candidates = !(least(best) > reach * reach + beyond);
+            audible = audible && !(least(nearest) > horizon * horizon + beyond);
+            if (!candidates && !audible) continue;
         }
         float s[BLOCK] = {}, near[BLOCK], error[BLOCK];
         const float *norm = tile.norm + start, *residue = tile.residue + start;
@@ -153,7 +155,7 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
             for (int64_t l = 0; l < n; ++l) near[l] = tile.group[start + l] == rows.group[q] ? INF : near[l];
         if (own >= start && own < start + n) near[own - start] = INF;
 
-        for (int64_t l = 0; l < n; ++l) {
+        for (int64_t l = 0; candidates && l < n; ++l) {
             if (near[l] == INF) continue;
             const double d2 = double(n_x) + near[l], r = double(r_x) + residue[l];
             const double slack = rows.gap * (double(n_x) + norm[l]) + rows.spill * std::fabs(s[l]);
@@ -174,14 +176,14 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
             near[l] = INF;
         }
         reach = rows.reach[q] + r_x;
-        if (!(beta > 0)) continue;
+        if (!audible) continue;
 
         Floats smallest = Floats{} + INF;
         for (int l = 0; l < BLOCK; l += WIDE) smallest = load(near + l) < smallest ? load(near + l) : smallest;
         if (least(smallest) == INF) continue;
         sink(rows, q, least(smallest));
         const float level = rows.level[q];
-        horizon = audible();
+        horizon = hearing();
         for (int64_t l = 0; l < n; ++l) {
             const float r = r_x + residue[l], slack = rows.gap * (norm[l] + n_x) + rows.spill * std::fabs(s[l]);
             error[l] = slack + r * (r + 2 * std::sqrt(std::max(0.0f, near[l] + n_x + slack)));

@@ -58,12 +58,14 @@ def compiled(level: Level, centre: Tensor, pairs: Pairs, asked: Asked) -> tuple[
 
     spans = [(a, min(n_queries, a + BLOCK)) for a in range(0, n_queries, BLOCK)]
     blocks = [(queries.stored[a:b], rows(a, b)) for a, b in spans]
+    buffer = torch.empty(BLOCK * TILE, dtype=level.stored)  # one for all: fresh pages would cost a twentieth
     for origin in range(0, len(pairs.patterns), TILE):
         tile = Rounded.at(level, pairs.patterns[origin : origin + TILE], centre)
         group = None if groups is None else groups[origin : origin + TILE]
         floor = (1 - level.gap(width)) * tile.norm - tile.residue.square()
         for stored, block in blocks:
-            product = stored @ tile.stored.mT
+            product = buffer[: len(stored) * len(floor)].view(len(stored), len(floor))
+            torch.mm(stored, tile.stored.mT, out=product)
             view = epilogue.Tile(
                 n=product.shape[1], origin=origin, product=_pointer(product), norm=_pointer(tile.norm),
                 residue=_pointer(tile.residue),
