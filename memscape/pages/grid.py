@@ -12,6 +12,11 @@ SEEN = {"converged", "finished", "budget", None}
 """Statuses of runs that are drawn; a diverged run stays in the table."""
 
 
+def held_out(story: Story) -> str:
+    """Return the field of held-out loss that is drawn: the lowest along a run where runs say it, else the last."""
+    return "fresh_loss" if None in story.run_values("best_fresh_loss") else "best_fresh_loss"
+
+
 def best_cells(story: Story, by: str = "fresh_loss", largest: bool = False) -> dict[tuple[float, float], int]:
     """Return (n_params, n_tokens) -> index of the run with the lowest (or largest) `by`, diverged runs left out."""
     sizes, tokens = story.run_values("n_params"), story.run_values("n_tokens")
@@ -27,13 +32,14 @@ def best_cells(story: Story, by: str = "fresh_loss", largest: bool = False) -> d
 
 def losses(story: Story) -> Figure | None:
     """Train and held-out loss against the number of unique training tokens."""
-    cells = best_cells(story)
+    held = held_out(story)
+    cells = best_cells(story, held)
     if len(cells) < 2:
         return None
     data = columns(
         story.records,
         n_tokens=(f"{RUNS}#/n_tokens", "tokens"),
-        fresh_loss=(f"{RUNS}#/fresh_loss", "nats/token"),
+        **{held: (f"{RUNS}#/{held}", "nats/token")},
         fresh_sem=(f"{RUNS}#/fresh_loss_sem", "nats/token"),
         train_loss=(f"{RUNS}#/train_loss", "nats/token"),
         train_sem=(f"{RUNS}#/train_loss_sem", "nats/token"),
@@ -69,17 +75,24 @@ def losses(story: Story) -> Figure | None:
         }
         traces.append({**common, "y": "train_loss", "error": "train_sem", "dash": "dash", "hollow": True})
         name = say("{size}", size=story.records.number(f"{story.runs[rows[0]]}#/n_params", "count"))
-        traces.append({**common, "y": "fresh_loss", "error": "fresh_sem", "label": name, "tag": True})
+        traces.append({**common, "y": held, "error": "fresh_sem", "label": name, "tag": True})
     axes = {
         "x": {"title": "unique training tokens", "scale": "log"},
         "y": {"title": "loss (nats per token)"},
     }
     return Figure(
-        "losses", "Loss against the amount of text", _loss_caption(story, cells), data, traces, axes, 520, "parameters"
+        "losses",
+        "Loss against the amount of text",
+        _loss_caption(story, cells, held),
+        data,
+        traces,
+        axes,
+        520,
+        "parameters",
     )
 
 
-def _loss_caption(story: Story, cells: dict[tuple[float, float], int]) -> Sentence:
+def _loss_caption(story: Story, cells: dict[tuple[float, float], int], held: str) -> Sentence:
     largest = max(size for size, _ in cells)
     rows = [i for (size, _), i in cells.items() if size == largest]
     few, many = story.runs[rows[0]], story.runs[rows[-1]]
@@ -87,24 +100,26 @@ def _loss_caption(story: Story, cells: dict[tuple[float, float], int]) -> Senten
     return join(
         " ",
         [
-            Sentence(
-                "Solid: text the model never saw. Dashed: its training text. Dotted: the floor that full "
-                "memorisation would reach."
+            say(
+                "Solid: text the model never saw{when}. Dashed: its training text in the end. Dotted: the floor "
+                "that full "
+                "memorisation would reach.",
+                when=", at its lowest along the run" if held == "best_fresh_loss" else "",
             ),
             say(
                 "At {size} parameters the gap between them goes from {first} nats per token on {few} tokens to "
                 "{last} on {many}.",
                 size=number(f"{few}#/n_params", "count"),
-                first=number(f"{few}#/fresh_loss | {few}#/train_loss", "sig3", "difference"),
+                first=number(f"{few}#/{held} | {few}#/train_loss", "sig3", "difference"),
                 few=number(f"{few}#/n_tokens", "count"),
-                last=number(f"{many}#/fresh_loss | {many}#/train_loss", "sig3", "difference"),
+                last=number(f"{many}#/{held} | {many}#/train_loss", "sig3", "difference"),
                 many=number(f"{many}#/n_tokens", "count"),
             )
             if few != many
             else None,
             say(
-                "{n} runs; the best of those that differ only in learning rate or seed is drawn; bars are one "
-                "standard error.",
+                "{n} runs; of those that differ only in learning rate or seed the one that does best on unseen text is "
+                "drawn; bars are one standard error.",
                 n=number(f"{RUNS}#/run_id", "count", "count"),
             ),
         ],

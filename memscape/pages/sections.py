@@ -17,6 +17,7 @@ RUN_COLUMNS = {
     "learning_rate": ("rate", "sig2"),
     "train_loss": ("train loss", "fixed3"),
     "fresh_loss": ("held-out loss", "fixed3"),
+    "best_fresh_loss": ("lowest held-out", "fixed3"),
     "other_loss": ("other text", "fixed3"),
     "floor": ("floor", "fixed3"),
     "memorised_bits": ("bits memorised", "count"),

@@ -12,6 +12,9 @@ from memscape.pages.gather import RUNS, Story
 
 MOST_CARDS = 5
 
+WIDE = 100.0
+"""A size known to no better than this factor is a guess, and is called one."""
+
 LOUD = 10.0
 """An advice further outside the grid of runs than this factor says so in the first line."""
 
@@ -70,11 +73,19 @@ def verdict(story: Story) -> Verdict:
 
 def _headline(story: Story) -> Sentence:
     number, model = story.records.number, story.profiles[0] if story.profiles else ""
+    size = story.records.measured("advice.json#/recommended/n_params", "count")
     candidates = [
+        say(
+            "on {tokens} tokens these runs cannot tell the size; their best guess is {size} parameters.",
+            tokens=number("advice.json#/tokens", "count"),
+            size=size.value if _wide(size) else None,
+        )
+        if size
+        else None,
         say(
             "on {tokens} tokens, train {size} parameters for {epochs} epochs.",
             tokens=number("advice.json#/tokens", "count"),
-            size=number("advice.json#/recommended/n_params/value", "count"),
+            size=size and size.value,
             epochs=number("advice.json#/recommended/epochs/value", "sig2"),
         ),
         say("{sentence}", sentence=story.records.text("fit.json#/sentence")),
@@ -116,6 +127,11 @@ def _bare(measure: Measure | None) -> Sentence | None:
     return measure.bare if measure else None
 
 
+def _wide(measure: Measure) -> bool:
+    """Return whether the interval spans so much that the value is no recommendation."""
+    return bool(measure.low and measure.high and measure.high.value > WIDE * measure.low.value)
+
+
 def _size(story: Story) -> Card | None:
     records, base = story.records, "advice.json#/recommended"
     size = records.measured(f"{base}/n_params", "count")
@@ -124,6 +140,7 @@ def _size(story: Story) -> Card | None:
     text = join(
         " ",
         [
+            say("Best guess {size} parameters.", size=size.value) if _wide(size) else None,
             say("Between {low} and {high}.", low=size.low, high=size.high) or say("From {basis}.", basis=size.interval),
             say("We would train it for {epochs} epochs.", epochs=_bare(records.measured(f"{base}/epochs", "sig2"))),
             say("Expect a held-out loss of {loss} nats per token.", loss=_bare(records.measured(f"{base}/fresh_loss"))),
@@ -137,7 +154,12 @@ def _size(story: Story) -> Card | None:
             ),
         ],
     )
-    return Card(Sentence("The size for this text"), size.value, "parameters", text or Sentence(""))
+    title, told = Sentence("The size for this text"), text or Sentence("")
+    return (
+        Card(title, Sentence("cannot tell"), "", told, True)
+        if _wide(size)
+        else Card(title, size.value, "parameters", told)
+    )
 
 
 def _exponent(story: Story) -> Card | None:
@@ -158,15 +180,18 @@ def _exponent(story: Story) -> Card | None:
 def _capacity(story: Story) -> Card | None:
     source = story.capacity()
     bits = story.records.measured(source) if source else None
-    if bits is None:
+    if source is None or bits is None:
         return None
+    law = source.split("/params/")[0]
+    firm = story.records.first(f"{law}/outcome/name") == "converged"
     text = join(
         " ",
         [
             say(
-                "The most a parameter of these models can hold{span}.",
-                span=say(", between {low} and {high}", low=bits.low, high=bits.high) or "",
+                "Where these models are full, by the fit{span}.",
+                span=say(": {low} to {high}", low=bits.low, high=bits.high) or "",
             ),
+            None if firm else say("Not firm: {why}", why=story.records.text(f"{law}/outcome/sentence")),
             say(
                 "The whole text is {data} bits and asks for {size} parameters.",
                 data=story.records.number("advice.json#/memorise/bits/value", "count"),
@@ -174,7 +199,7 @@ def _capacity(story: Story) -> Card | None:
             ),
         ],
     )
-    return Card(Sentence("What a parameter holds"), bits.value, "bits per parameter", text or Sentence(""))
+    return Card(Sentence("What a parameter holds"), bits.value, "bits per parameter", text or Sentence(""), not firm)
 
 
 def _probe(story: Story) -> Card | None:
@@ -196,7 +221,7 @@ def _probe(story: Story) -> Card | None:
                 shuffled=_bare(records.measured(f"{profile}#/loss/shuffled")),
             ),
             say(
-                "Half the way to the nearest state of its last layer is {radius}; untrained weights give "
+                "In its last layer half the distance to the nearest other state is {radius}; untrained weights give "
                 "{untrained}, theory predicts {predicted}.",
                 radius=records.number(f"{cell}/trained/value"),
                 untrained=records.number(f"{cell}/untrained/value"),

@@ -1,5 +1,7 @@
 """The first screen."""
 
+import json
+
 import pytest
 
 from memscape.pages import gather, verdict
@@ -19,6 +21,29 @@ def test_inside_the_grid_the_first_line_makes_no_such_claim(tmp_path):
     """The warning means something only if it can be absent."""
     first = str(verdict(gather(make(tmp_path, ("advice",), inside_grid=True)))).splitlines()[0]
     assert first.startswith("On 3\u202fM tokens")
+
+
+def test_a_size_known_to_no_better_than_a_hundredfold_is_called_a_guess(tmp_path):
+    """A recommendation whose interval spans decades is none, whatever its best value."""
+    folder = make(tmp_path, ("advice",), inside_grid=True)
+    advice = json.loads((folder / "advice.json").read_text())
+    advice["recommended"]["n_params"] |= {"low": 7_300.0, "high": 1.4e10}
+    (folder / "advice.json").write_text(json.dumps(advice))
+    answer = verdict(gather(folder))
+    assert "cannot tell the size" in str(answer).splitlines()[0]
+    assert answer.cards[0].unsure
+    assert "7,300 and 14\u202fB" in str(answer.cards[0].text)
+
+
+def test_a_capacity_that_the_fit_does_not_pin_down_is_marked(tmp_path):
+    """A fit that ended badly speaks with its own sentence."""
+    folder = make(tmp_path, ("fit",))
+    fits = json.loads((folder / "fit.json").read_text())
+    fits["laws"]["capacity"]["outcome"] = {"name": "ill-conditioned", "sentence": "add sizes at both ends."}
+    (folder / "fit.json").write_text(json.dumps(fits))
+    card = next(card for card in verdict(gather(folder)).cards if str(card.title) == "What a parameter holds")
+    assert card.unsure
+    assert "add sizes at both ends" in str(card.text)
 
 
 @pytest.mark.parametrize("cannot_tell", [True, False])
