@@ -322,6 +322,9 @@ def test_what_is_known_without_an_experiment():
     gauss = experiments.gaussian_null(widths=(256, 1024), m=2000).figures
     assert gauss["claimed_ratio"] == pytest.approx(0.48394, abs=1e-5)
     assert gauss["over_formula"] == pytest.approx([1.03, 1.01], abs=0.02)
+    rng = np.random.default_rng(0)
+    simulated = [experiments.nearest_distance(n, 8000, rng) for n in (768, 1024)]
+    assert simulated == pytest.approx([35.87, 41.94], rel=5e-3)
     gate = experiments.gate_geometry(n_keys=500)
     assert gate.figures["cosine_needed"] == pytest.approx(-0.155)
     assert "49.458°" in gate.sentence
