@@ -150,6 +150,11 @@ def classical_gradient(
     return gradient if field is None else gradient - field
 
 
+def power(overlap: Float[Tensor, "*B"], degree: int, rectified: bool = False) -> Float[Tensor, "*B"]:
+    """Return F(z) = z^degree, or max(z, 0)^degree: the pull of a dense memory's overlap (1606.01164)."""
+    return (overlap.clamp_min(0) if rectified else overlap) ** degree
+
+
 def dense_energy(
     state: Float[Tensor, "*#B D"], patterns: Float[Tensor, "*#B M D"], degree: int = 3, rectified: bool = False
 ) -> Float[Tensor, "*B"]:
@@ -157,14 +162,14 @@ def dense_energy(
 
     The sum runs over patterns; the self terms stay in.
     """
-    return -_power(overlaps(state, patterns), degree, rectified).sum(-1)
+    return -power(overlaps(state, patterns), degree, rectified).sum(-1)
 
 
 def dense_gradient(
     state: Float[Tensor, "*#B D"], patterns: Float[Tensor, "*#B M D"], degree: int = 3, rectified: bool = False
 ) -> Float[Tensor, "*B D"]:
     """Return -degree sum_i F'(rho_i . x)/degree rho_i, F' the power one lower."""
-    return -degree * _mix(_power(overlaps(state, patterns), degree - 1, rectified), patterns)
+    return -degree * _mix(power(overlaps(state, patterns), degree - 1, rectified), patterns)
 
 
 def exponential_energy(state: Float[Tensor, "*#B D"], patterns: Float[Tensor, "*#B M D"]) -> Float[Tensor, "*B"]:
@@ -183,10 +188,6 @@ def exponential_gradient(state: Float[Tensor, "*#B D"], patterns: Float[Tensor, 
 def _log_terms(state: Tensor, patterns: Tensor, beta: float, weights: Tensor | None) -> Tensor:
     terms = -beta * squared_distances(state, patterns)
     return terms if weights is None else terms + weights.log()
-
-
-def _power(z: Tensor, degree: int, rectified: bool) -> Tensor:
-    return (z.clamp_min(0) if rectified else z) ** degree
 
 
 def _mix(shares: Tensor, patterns: Tensor) -> Tensor:
