@@ -15,6 +15,7 @@ import html
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,7 +149,10 @@ def open_corpus(spec: str | Path | Corpus, *, limit: int | None = None) -> Corpu
     if kind == "question-formation":
         files = [Path(rest)] if rest else SHIPPED_LINES
         lines = [Document(f"{f.name}:{i}", text) for f in files for i, text in enumerate(read_lines(f), 1)]
-        return Corpus(name, tuple(_until(lines, limit)), "lines")
+        ends = accumulate(d.n_bytes for d in lines)
+        return Corpus(
+            name, tuple(d for d, end in zip(lines, ends, strict=True) if limit is None or end <= limit), "lines"
+        )
     if kind == "hf":
         documents = list(_until(_stream(name), limit or STREAM_LIMIT))
         note = f"the first {limit or STREAM_LIMIT:,} bytes of the stream"

@@ -1,6 +1,6 @@
 """Documents read from files: what text is there, kept apart by the pieces it naturally has.
 
->>> [d.title for d in pieces("One.\\n\\nTwo.\\n\\nThree.\\n", "tale", size=4)]
+>>> [d.title for d in pieces("One.\\n\\nTwo.\\n\\nThree.\\n", "tale", size=6)]
 ['tale, piece 1', 'tale, piece 2', 'tale, piece 3']
 """
 

@@ -9,6 +9,8 @@ falls under a limit are kept (FracMinHash, Irber et al. 2022), which estimates t
 [0.0, 0.8, 0.0]
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float64, Integer
 
@@ -25,9 +27,12 @@ _MULTIPLIER = 0x9E3779B97F4A7C15
 
 
 def window_tokens(bytes_per_token: float, seq_len: int) -> int:
-    """Return the window in tokens: the power of two nearest to 32 bytes, at least 4 and at most half a sequence."""
-    window = 2 ** round(np.log2(WINDOW_BYTES / bytes_per_token))
-    return int(max(4, min(window, 2 ** int(np.log2(max(1, seq_len // 2))))))
+    """Return the window in tokens: the power of two nearest to 32 bytes; 0 where that is over half a sequence.
+
+    So short a sequence is a phrase, and phrases recur in new text: of those only copies count.
+    """
+    window = 2 ** max(0, round(math.log2(WINDOW_BYTES / bytes_per_token)))
+    return window if 2 * window <= seq_len else 0
 
 
 def repeated_share(

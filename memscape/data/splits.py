@@ -35,8 +35,8 @@ OTHER_SHARE, FEWEST_OTHER, MOST_OTHER_SHARE = 0.1, 8, 0.25
 TAIL_SHARE = 0.05
 """The ends of documents that fill no chunk are dropped while they are less than this; else kept, padded."""
 
-LINES = 100_000
-"""Training lines of Question-Formation, as many as McCoy et al. have."""
+LINES, TOKENS_A_LINE = 100_000, 22
+"""Question-Formation without a size has as many training lines as McCoy et al.; a line has 23.4 tokens on average."""
 
 FRESH_LINES = 2_000
 
@@ -55,7 +55,7 @@ class Counts(BaseModel):
     near: dict[str, int]
     """Sequences removed because at least half of their windows occur in earlier ones."""
     window: int
-    """Tokens a window; 0 where near duplicates mean nothing (lines of a grammar, random tokens)."""
+    """Tokens a window; 0 where near duplicates mean nothing (phrases, lines of a grammar, random tokens)."""
     tail_tokens: int
     """Tokens at the ends of documents that filled no whole sequence and were dropped."""
 
@@ -125,7 +125,7 @@ def split_corpus(
             Question-Formation bring their own.
         seq_len: tokens a sequence; no sequence crosses a document.
         seed: decides the held-out documents and the order of the chunks; equal arguments, equal split.
-        n_tokens: unique training tokens that the pool must hold (and, for random tokens, will hold).
+        n_tokens: unique training tokens that the pool must hold; what is generated is generated to that size.
         folder: keep the split there, and take it from there the next time.
 
     Raises:
@@ -136,7 +136,7 @@ def split_corpus(
     if seq_len < 2:
         raise CorpusError(f"seq_len={seq_len} leaves nothing to predict from; expected at least 2.")
     if folder is not None:
-        spec = tokenizer.name if isinstance(tokenizer, Tokenizer) else str(tokenizer)
+        spec = tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else str(tokenizer)
         request = {"corpus": corpus.sha256, "tokenizer": spec, "seq_len": seq_len, "seed": seed, "n_tokens": n_tokens}
         if claim(Path(folder) / "request.json", request) and (Path(folder) / "split.json").exists():
             return Split.load(folder)
@@ -183,15 +183,17 @@ def _split_text(corpus: Corpus, spec: str | Path | Tokenizer, seq_len: int, seed
 def _split_lines(corpus: Corpus, spec: str | Path | Tokenizer, seq_len: int, seed: int, n_tokens: int | None) -> Split:
     """A file of lines is shuffled into train and fresh; without one both are generated. Shipped lines are other."""
     tokenizer = open_tokenizer("words")
-    shipped = [text for file in SHIPPED_LINES for text in read_lines(file)]
     if corpus.name == "question-formation":
+        shipped = [d.text for d in corpus]
         fresh = generate(FRESH_LINES, seed=2 * seed, avoid=shipped)
-        lines = fresh + generate(LINES, seed=2 * seed + 1, avoid=[*shipped, *fresh])
+        n_lines = LINES if n_tokens is None else n_tokens // TOKENS_A_LINE + 64
+        lines = fresh + generate(n_lines, seed=2 * seed + 1, avoid=[*shipped, *fresh])
         n_fresh = FRESH_LINES
     else:
         lines = [corpus.documents[i].text for i in np.random.default_rng(seed).permutation(corpus.n_documents)]
         n_fresh = int(FRESH_SHARE * len(lines))
-        shipped = sorted(set(shipped) - set(lines))
+        mine = set(lines)
+        shipped = [text for file in SHIPPED_LINES for text in read_lines(file) if text not in mine]
     ids = [np.append(x, tokenizer.bos_id) for x in tokenizer.encode_each([*lines, *shipped])]
     longest = max(map(len, ids))
     if longest > seq_len:
@@ -248,15 +250,14 @@ def _n_other(n_documents: int) -> int:
 
 def _chunks(ids: list[np.ndarray], documents: np.ndarray, seq_len: int, dtype: type, padded: bool) -> Sequences:
     """Cut documents into chunks of seq_len from their starts; the last one of each is padded or dropped."""
-    rows, owners = [np.zeros((0, seq_len), dtype)], [np.zeros(0, np.int64)]
-    for i in documents:
-        tokens = ids[i].astype(dtype)
-        if padded:
-            tokens = np.pad(tokens, (0, -len(tokens) % seq_len), constant_values=PADDING)
-        n = len(tokens) // seq_len
-        rows.append(tokens[: n * seq_len].reshape(n, seq_len))
-        owners.append(np.full(n, i))
-    return Sequences(np.concatenate(rows), np.concatenate(owners))
+    n_rows = [-(-len(ids[i]) // seq_len) if padded else len(ids[i]) // seq_len for i in documents]
+    rows = np.full((sum(n_rows), seq_len), PADDING if padded else 0, dtype)
+    place = 0
+    for i, n in zip(documents, n_rows, strict=True):
+        tokens = ids[i][: n * seq_len]
+        rows.reshape(-1)[place : place + len(tokens)] = tokens
+        place += n * seq_len
+    return Sequences(rows, np.repeat(documents, n_rows))
 
 
 def _take(sequences: Sequences, rows: Sequence[int] | np.ndarray) -> Sequences:

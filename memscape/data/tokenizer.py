@@ -45,7 +45,10 @@ class Tokenizer:
             raise CorpusError(f"tokenizer {name} lacks the begin token {bos!r} that it names; choose another.")
         backend.encode_special_tokens = True  # a text that spells a special token is only text
         self.name, self.backend, self.bos, self.bos_id = name, backend, bos, int(bos_id)
-        self.vocab_size = int(max(backend.get_vocab(with_added_tokens=True).values())) + 1
+        vocab = backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocab.values()) + 1
+        closed = isinstance(backend.model, models.WordLevel)
+        self._words = {word: i for word, i in vocab.items() if closed and i != self.bos_id}
 
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids (n_tokens,) of a text, int32, no begin token."""
@@ -57,9 +60,21 @@ class Tokenizer:
             for text in texts:
                 yield np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
             return
+        if self._words:  # so does a closed vocabulary
+            for text in texts:
+                yield self._look_up(text)
+            return
         for batch in _batches(texts):
             for encoding in self.backend.encode_batch_fast(batch, add_special_tokens=False):
                 yield np.array(encoding.ids, dtype=np.int32)
+
+    def _look_up(self, text: str) -> np.ndarray:
+        try:
+            return np.array([self._words[word] for word in text.split()], dtype=np.int32)
+        except KeyError as problem:
+            raise CorpusError(
+                f"tokenizer {self.name} has no word {problem}; use bytes or bpe:V for free text."
+            ) from None
 
     def decode(self, ids: ArrayLike) -> str:
         """Return the text of token ids; bytes that make no character become U+FFFD, begin and padding nothing."""

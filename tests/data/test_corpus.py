@@ -1,0 +1,134 @@
+"""A corpus by name: the shipped sample, files, streams, lines and random tokens."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memscape.data import Corpus, Document, open_corpus
+from memscape.errors import CorpusError
+
+
+def test_the_shipped_sample_is_what_its_readme_says():
+    """32 excerpts of about 40 kB from 32 authors: enough documents for an interval on everything."""
+    sample = open_corpus("sample")
+    assert sample.n_documents == 32
+    assert len({d.author for d in sample}) == 32
+    assert sample.n_bytes == 1_299_125
+    assert all(38_000 < d.n_bytes < 42_000 for d in sample)
+    assert all("\n" not in d.text.replace("\n\n", "") for d in sample), "line breaks inside paragraphs are joined"
+    assert sample.sha256.startswith("34f778a1")
+
+
+def test_a_lone_text_is_cut_into_documents_and_says_so(tmp_path):
+    """One file has no documents to resample; its sections serve, and the corpus tells."""
+    (tmp_path / "book.txt").write_text("A paragraph of some words.\n\n" * 2000)
+    corpus = open_corpus(tmp_path / "book.txt")
+    assert corpus.n_documents == 16
+    assert "cut into 16 pieces" in str(corpus)
+    assert corpus.documents[0].title == "book, piece 1"
+
+
+def test_the_hash_is_of_the_content_alone(tmp_path):
+    """The same documents from files or records are the same corpus; another order or another cut is not."""
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.txt").write_text("two")
+    (tmp_path / "both.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in ("one", "two")))
+    (tmp_path / "moved.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in ("onet", "wo")))
+    files, lines, moved = [
+        Corpus("files", tuple(open_corpus(tmp_path / n).documents[0] for n in ("a.txt", "b.txt")))
+    ] + [open_corpus(tmp_path / f"{n}.jsonl") for n in ("both", "moved")]
+    assert lines.n_documents == 2
+    assert files.sha256 == lines.sha256 != moved.sha256
+
+
+def test_a_limit_stops_reading_inside_a_document():
+    """A limit is in bytes of text, counted over documents."""
+    corpus = open_corpus("sample", limit=60_000)
+    assert corpus.n_bytes == 60_000
+    assert corpus.n_documents == 2
+    assert "first 60,000 bytes" in str(corpus)
+    with pytest.raises(CorpusError, match="limit=0 reads nothing"):
+        open_corpus("sample", limit=0)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(1, 500))
+def test_an_excerpt_takes_evenly_from_every_document(sizes, n_bytes):
+    """A small sample still covers all documents: none is cut while another keeps more."""
+    corpus = Corpus("c", tuple(Document(str(i), "x" * n) for i, n in enumerate(sizes)))
+    kept = {d.title: d.n_bytes for d in corpus.excerpt(n_bytes)}
+    cut = [kept.get(str(i), 0) for i, n in enumerate(sizes) if kept.get(str(i), 0) < n]
+    assert sum(kept.values()) <= max(n_bytes, 0)
+    assert sum(kept.values()) >= min(sum(sizes), n_bytes) - len(sizes)
+    assert not cut or max(kept.values(), default=0) - min(cut) <= 1
+
+
+def test_half_a_character_is_never_kept():
+    """A cut inside a character of several bytes drops that character."""
+    corpus = Corpus("c", (Document("d", "é" * 10),))
+    assert corpus.excerpt(5).documents[0].text == "éé"
+
+
+def test_too_short_says_how_much_is_needed():
+    """Tokens never outnumber bytes, so the check holds before any tokenizer is made."""
+    sample = open_corpus("sample")
+    assert sample.require(1_000_000) is sample
+    with pytest.raises(CorpusError, match=r"expected 1,000,000 tokens, about 4,000,000 bytes; it has 1,299,125"):
+        sample.require(1_000_000, bytes_per_token=4)
+
+
+def test_question_formation_is_lines_shipped_or_given(tmp_path):
+    """The shipped files, or the training file of whoever has it."""
+    shipped = open_corpus("question-formation")
+    assert (shipped.kind, shipped.n_documents) == ("lines", 11_000)
+    (tmp_path / "question.train").write_text("\n".join(d.text for d in shipped.documents[:20]) + "\n")
+    assert open_corpus(f"question-formation:{tmp_path / 'question.train'}").n_documents == 20
+    with pytest.raises(CorpusError, match="does not exist"):
+        open_corpus("question-formation:nowhere")
+
+
+def test_random_tokens_have_an_alphabet_and_no_end():
+    """They carry no text; a wrong alphabet is refused."""
+    corpus = open_corpus("random:64")
+    assert (corpus.kind, corpus.alphabet, corpus.n_documents) == ("random", 64, 0)
+    assert corpus.require(10**12) is corpus
+    for wrong in ("random:", "random:1", "random:many"):
+        with pytest.raises(CorpusError, match="write random:V"):
+            open_corpus(wrong)
+
+
+def test_a_stream_is_read_up_to_its_limit(tmp_path):
+    """The same door as a Hub data set, on a local folder in its layout."""
+    rows = "".join(json.dumps({"text": f"document {i} " + "x" * 90}) + "\n" for i in range(50))
+    (tmp_path / "train.jsonl").write_text(rows)
+    corpus = open_corpus(f"hf:{tmp_path}", limit=1000)
+    assert corpus.n_bytes == 1000
+    assert corpus.n_documents == 10
+    assert corpus.documents[3].text.startswith("document 3")
+    assert open_corpus(f"hf:{tmp_path}:train").n_documents == 50
+
+
+@pytest.mark.parametrize("spec", ["hf:", "hf:a:b:c:d", "hf:no/such-data-set-here"])
+def test_a_stream_that_cannot_be_opened_is_one_line(spec):
+    """Wrong form, unknown name, no network: name it and say what to do."""
+    with pytest.raises(CorpusError, match="hf:") as raised:
+        open_corpus(spec)
+    assert "\n" not in str(raised.value)
+
+
+def test_records_without_any_text_are_refused(tmp_path):
+    """A corpus of blank documents is empty, whatever its size."""
+    (tmp_path / "blank.jsonl").write_text('{"text": " "}\n' * 9)
+    with pytest.raises(CorpusError, match="holds no text"):
+        open_corpus(tmp_path / "blank.jsonl")
+
+
+def test_it_prints_well_and_escapes_what_it_shows():
+    """A title is text, never markup, when it reaches a notebook."""
+    corpus = Corpus("c", tuple(Document("<script>", "text") for _ in range(30)))
+    assert "<script>" not in corpus._repr_html_()
+    assert "and 10 more" in corpus._repr_html_()
+    assert repr(corpus).startswith("<Corpus c: 30 documents, 120 bytes (sha256 ")
+    assert set(corpus.facts) == {"name", "sha256", "n_documents", "n_bytes", "note"}
