@@ -81,10 +81,10 @@ def claim(path: Path, identity: dict[str, Any]) -> bool:
     found = read_json(path)
     if found == identity:
         return True
-    field = next((k for k in {**identity, **found} if identity.get(k) != found.get(k)), "?")
+    field, theirs, ours = _difference(found, identity)
     raise FolderError(
-        f"{path.parent} belongs to another plan: its {field} is {_short(found.get(field))}, "
-        f"this command's is {_short(identity.get(field))}; choose another --out, or repeat the command that began it."
+        f"{path.parent} belongs to another plan: its {field} is {_short(theirs)}, this command's is {_short(ours)}; "
+        "choose another --out, or repeat the command that began it."
     )
 
 
@@ -117,6 +117,16 @@ def writing(folder: Path) -> Iterator[Path]:
             yield folder
         finally:
             _held.discard(folder.resolve())
+
+
+def _difference(one: Any, two: Any, name: str = "content") -> tuple[str, Any, Any]:
+    """Return the name and the two values of the first leaf in which two JSON values differ."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        key = next(k for k in {**two, **one} if one.get(k, _difference) != two.get(k, _difference))
+        return _difference(one.get(key), two.get(key), key)
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        return _difference(*next((a, b) for a, b in zip(one, two, strict=True) if a != b), name)
+    return name, one, two
 
 
 def _unwritable(path: Path, problem: OSError) -> FolderError:
