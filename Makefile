@@ -37,7 +37,7 @@ bench: setup
 
 docs: setup
 	$(BIN)/python docs/make_pages.py
-	$(BIN)/mkdocs build --strict --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo site/index.html
 
 format: setup
