@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from memscape.pages import law, map, text
+from memscape.pages import law, memory_map, text
 from memscape.pages.citation import Cited, Sentence, join, named, say, step
 from memscape.pages.gather import Story
 
@@ -62,9 +62,9 @@ class Table:
 def probe(story: Story, profile: str) -> dict[str, Any]:
     """Everything about one probed model: its facts, its figures, its passage."""
     records = story.records
-    curves = [map.depth_curve(story, profile, name) for name in map.instruments(story, profile)]
-    curves = [figure for figure in (*curves, map.descent(story, profile)) if figure]
-    glance, landscape = map.heat_map(story, profile), map.landscape(story, profile)
+    curves = [memory_map.depth_curve(story, profile, name) for name in memory_map.instruments(story, profile)]
+    curves = [figure for figure in (*curves, memory_map.descent(story, profile)) if figure]
+    glance, landscape = memory_map.heat_map(story, profile), memory_map.landscape(story, profile)
     lead = join(
         "",
         [

@@ -3,7 +3,7 @@
 from memscape.pages.citation import Cited, Sentence, join, say, step
 from memscape.pages.figure import Figure, columns
 from memscape.pages.gather import Story
-from memscape.pages.map import anchor
+from memscape.pages.memory_map import anchor
 
 
 def passage(story: Story, profile: str) -> Figure | None:
