@@ -18,7 +18,7 @@ class Attention(nn.Module):
     """softmax(q kᵀ / sqrt(K) + bias) v, projected back to the residual stream."""
 
     def __init__(
-        self, config: ModelConfig, shape: LayerShape, pack: int, bias: bool, std_out: float, std: float = 0.02
+        self, config: ModelConfig, shape: LayerShape, pack: int, bias: bool, std_out: float, std: float | None = None
     ):
         super().__init__()
         H, G, K = shape.n_heads, shape.n_kv_heads, shape.d_head

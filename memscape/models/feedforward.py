@@ -12,7 +12,7 @@ class FeedForward(nn.Module):
     """act(x W_in) W_out with act `gelu` (tanh form, as GPT-2) or `relu`; `swiglu`: (silu(x W_gate) · x W_up) W_out."""
 
     def __init__(
-        self, pack: int, d_model: int, d_ff: int, activation: str, bias: bool, std_out: float, std: float = 0.02
+        self, pack: int, d_model: int, d_ff: int, activation: str, bias: bool, std_out: float, std: float | None = None
     ):
         super().__init__()
         self.activation = activation

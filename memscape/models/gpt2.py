@@ -15,7 +15,7 @@ from memscape.models.attention import Attention
 from memscape.models.config import ModelConfig
 from memscape.models.dropout import Noise
 from memscape.models.feedforward import feed_forward
-from memscape.models.packed import norm
+from memscape.models.packed import norm, spread
 from memscape.models.stream import Stream, join
 
 
@@ -25,7 +25,7 @@ class GPT2Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int, pack: int):
         super().__init__()
         shape, d = config.layers[layer], config.d_model
-        std_out = 0.02 / math.sqrt(2 * config.n_layers)  # keeps the residual stream's variance at 1 with depth
+        std_out = spread(d) / math.sqrt(2 * config.n_layers)  # keeps the residual stream's variance at 1 with depth
         self.connected = config.connection != "none"
         self.norm_1 = norm(config.norms, pack, d)
         self.attention = Attention(config, shape, pack, True, std_out)

@@ -57,8 +57,8 @@ class RunConfig(BaseModel):
     """λ of λ (ln Σ exp logit)², added to the training loss only."""
     evaluations: int = 8
     """How often the run is evaluated, the end included; each after 1.5 times the steps of the one before."""
-    n_evaluated: int = 512
-    """At most so many sequences of each of the three sets are evaluated (training set, fresh, other)."""
+    n_evaluated: int = 256
+    """At most so many sequences of each set (training, fresh, other) are evaluated; four times as many at the end."""
     stop_within: float | None = None
     """Stop once the training loss is within this share of its floor: 0.05 is 5 %. None: run all steps."""
 

@@ -29,7 +29,7 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    model: Stream, sequences_MT: Int[Tensor, "M T"], rows: list[Int[Tensor, " R"]], bos: int, at_once: int = 32_768
+    model: Stream, sequences_MT: Int[Tensor, "M T"], rows: list[Int[Tensor, " R"]], bos: int, at_once: int = 65_536
 ) -> Evaluation:
     """Return the members' losses on their own rows of one pool of sequences; lists may differ in length.
 

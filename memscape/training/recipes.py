@@ -11,18 +11,18 @@ from memscape.training.plan import Plan
 def laptop(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int, ...] = (0,)) -> Plan:
     """Return 60 runs for two CPU cores: 4 sizes (N = 7k to 100k) x 5 data sizes (D = 4k to 64k tokens) x 3 rates.
 
-    memscape sweep laptop --corpus book.txt --out runs/book
+    memscape sweep laptop --corpus book.txt --out runs/book      about three minutes
 
-    The smallest sets are memorised close to their floor by the larger models, the largest are not.
+    Every model memorises the smallest set close to its floor but the smallest model; none memorises the largest.
     """
     return Plan.grid(
         "laptop",
-        [scaled(width, vocab_size=264, seq_len=64) for width in (16, 24, 40, 64)],
+        [scaled(width, vocab_size=264, seq_len=64) for width in (16, 32, 48, 64)],
         n_tokens=(4_096, 8_192, 16_384, 32_768, 65_536),
         learning_rates=rates,
         seeds=seeds,
-        steps=lambda model, n_tokens: round(300 * (n_tokens / 4_096) ** 0.5),
-        corpus=corpus, tokenizer=tokenizer, batch_size=16, n_evaluated=256, pack_size=3 * len(seeds),
+        steps=lambda model, n_tokens: round(400 * (n_tokens / 4_096) ** 0.5),
+        corpus=corpus, tokenizer=tokenizer, batch_size=8, evaluations=7, n_evaluated=128, pack_size=3 * len(seeds),
     )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def smoke(corpus: str = "sample", *, tokenizer: str = "bytes", seed: int = 0) ->
         "smoke",
         [scaled(width, vocab_size=264, seq_len=32) for width in (16, 24, 32)],
         n_tokens=(2_048, 4_096, 8_192),
-        learning_rates=(5e-3, 1e-2),
+        learning_rates=(1e-2, 2e-2),
         seeds=(seed,),
         steps=lambda model, n_tokens: 120,
         corpus=corpus, tokenizer=tokenizer, data_seed=seed, batch_size=16, warmup=20, evaluations=4, n_evaluated=64,
@@ -44,44 +44,39 @@ def smoke(corpus: str = "sample", *, tokenizer: str = "bytes", seed: int = 0) ->
 
 
 def gpu(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int, ...] = (0, 1)) -> Plan:
-    """Return 288 runs for one GPU: 6 widths (N = 150k to 1.6M) x 8 data sizes (64k to 8M) x 3 rates x 2 seeds.
+    """Return 288 runs for one GPU: 6 widths (N = 0.2M to 1.6M) x 8 data sizes (64k to 8M) x 3 rates x 2 seeds.
 
-    memscape sweep gpu --corpus books.jsonl --out runs/books      about 20 MB of text; minutes on an H100
+    memscape sweep gpu --corpus books.jsonl --out runs/books --device cuda:0,cuda:0,cuda:0      minutes on an H100
 
-    Each run sees ten epochs or 8 M tokens, whichever is more (the smallest sets 24 M), unless it comes within 5 % of its
-    floor before. Narrow models are deep: a text of 64k bytes holds some 180 kbit, which no smaller N could memorise.
+    Wants some 12 MB of text. Each run sees ten epochs or 8 M tokens, whichever is more (the smallest sets 24 M),
+    unless it comes within 5 % of its floor before. Narrow models are deep, because 64 kB of prose hold some 180
+    kbit, which a shallow model of width 32 cannot memorise.
     """
-    depth = {32: 12, 48: 8, 64: 6, 96: 4, 160: 2, 256: 2}
-    sizes = [2**k * 1_000 for k in range(6, 14)]
-
-    def tokens(n_tokens: int) -> int:
-        return max(10 * n_tokens, 24_000_000 if n_tokens <= 64_000 else 8_000_000)
-
-    def batch(n_tokens: int) -> int:
-        return 64 if n_tokens <= 512_000 else 128 if n_tokens <= 1_024_000 else 256
-
+    depth = {32: 16, 48: 8, 64: 6, 96: 4, 160: 2, 256: 2}
+    tokens = {64_000: 24_000_000} | dict.fromkeys((96_000, 128_000, 256_000, 512_000), 8_000_000)
+    tokens |= {1_000_000: 10_000_000, 2_000_000: 20_000_000, 8_000_000: 80_000_000}
     plans = [
         Plan.grid(
             "gpu",
             [scaled(width, vocab_size=264, n_layers=n_layers) for width, n_layers in depth.items()],
-            n_tokens=[n],
+            n_tokens=[n_tokens],
             learning_rates=rates,
             seeds=seeds,
-            steps=lambda model, n_tokens: -(-tokens(n_tokens) // (batch(n_tokens) * model.seq_len)),
-            corpus=corpus, tokenizer=tokenizer, batch_size=batch(n), stop_within=0.05, evaluations=12,
-            n_evaluated=1024, warmup=100,
+            steps=lambda model, n: -(-tokens[n] // ((64 if n <= 1_000_000 else 256) * model.seq_len)),
+            corpus=corpus, tokenizer=tokenizer, batch_size=64 if n_tokens <= 1_000_000 else 256, stop_within=0.05,
+            evaluations=8, n_evaluated=512, warmup=100,
         )
-        for n in sizes
+        for n_tokens in tokens
     ]  # fmt: skip
     return Plan.join(plans, pack_size=24)
 
 
 def rates(model: ModelConfig, factors: tuple[float, ...] = (0.5, 1.0, 2.0)) -> list[float]:
-    """Return peak learning rates around the rule η = 0.005 sqrt(64 / d_model), which a frontier takes the best of.
+    """Return peak learning rates around the rule η = 0.0075 (64 / d_model)^0.7, which a frontier takes the best of.
 
-    The rule was checked at three widths (benchmarks/learning_rate.py); the best rate lies inside the factors.
+    The rule was fitted at widths 16, 32 and 64 (docs/training.md has the losses); the factors enclose the best rate.
     """
-    return [float(f"{0.005 * (64 / model.d_model) ** 0.5 * factor:.3g}") for factor in factors]
+    return [float(f"{0.0075 * (64 / model.d_model) ** 0.7 * factor:.3g}") for factor in factors]
 
 
 RECIPES: dict[str, Callable[..., Plan]] = {"gpu": gpu, "laptop": laptop, "smoke": smoke}

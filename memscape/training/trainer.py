@@ -173,8 +173,9 @@ class Packed:
     def evaluate(self) -> None:
         """Append one row of history a member, and apply the stop rules."""
         run = self.runs[0]
+        most = run.n_evaluated * (4 if self.at >= run.steps else 1)
         with eagerly() if self.step.captures else contextlib.nullcontext():
-            row = self._measured(run)
+            row = self._measured(most)
         live = self.step.active.cpu()
         if self.history:  # a stopped member's row repeats: its weights no longer move
             row = torch.where(live[:, None], row, torch.cat([row[:, :1], self.history[-1][:, 1:]], dim=1))
@@ -186,12 +187,15 @@ class Packed:
         ]
         self.step.halt(torch.tensor(stop, device=self.device))
 
-    def _measured(self, run: RunConfig) -> Tensor:
-        """One row of `COLUMNS` a member."""
-        n = [min(run.n_evaluated, len(s)) for s in self.sets]
+    def _measured(self, most: int) -> Tensor:
+        """One row of `COLUMNS` a member, from at most that many sequences of each set."""
+        n = [min(most, len(s)) for s in self.sets]
         rows = [_spread(len(s), k, self.device) + o for s, k, o in zip(self.sets, n, self.offset_P, strict=True)]
         train = evaluate(self.step.model, self.pool, rows, self.step.bos)
-        others = [evaluate(self.step.model, *self.held_out[name], self.step.bos) for name in ("fresh", "other")]
+        others = [
+            evaluate(self.step.model, pool, [r[:most] for r in rows], self.step.bos)
+            for pool, rows in (self.held_out[name] for name in ("fresh", "other"))
+        ]
         seen = len(self.history) and int(self.history[-1][0, 0])
         running = self.step.loss_sum_P / max(1, self.at - seen)
         self.step.loss_sum_P.zero_()
@@ -240,7 +244,7 @@ class Packed:
         return torch.from_numpy(tokens.astype(small)).to(self.device)
 
     def _held_out(self, pools: list[Split], sets: list, name: str) -> tuple[Tensor, list[Tensor]]:
-        most = self.runs[0].n_evaluated
+        most = 4 * self.runs[0].n_evaluated
         arrays = [np.asarray(getattr(s, name).tokens[:most]) for s in pools]
         starts = dict(zip([id(getattr(s, name)) for s in pools], np.cumsum([0, *map(len, arrays)]), strict=False))
         rows = [torch.arange(min(most, len(s)), device=self.device) + int(starts[id(s)]) for s in sets]
