@@ -15,6 +15,7 @@ from memscape.theory import capacity
 # C29
 def capacities(
     seed: int = 0,
+    n_bits: int = 40_000,
     printed_power: Callable = lambda degree: degree,
     power: Callable = lambda degree: degree - 1,
     bit_error: Callable = capacity.dense_bit_error,
@@ -28,7 +29,7 @@ def capacities(
         for n in sizes:
             limit = n ** (degree - 1) / capacity.odd_factorial(2 * degree - 3)
             grid = [int(limit * share) for share in (0.15, 0.2, 0.27)]
-            errors = [_simulated_bit_error(rng, n, k, degree) for k in grid]
+            errors = [_simulated_bit_error(rng, n, k, degree, n_bits) for k in grid]
             loads.append(np.interp(np.log(0.015), np.log(errors), np.log(grid)))
             ratios.append(errors[-1] / bit_error(n, grid[-1], degree))
         exponents[degree] = float(np.polyfit(np.log(sizes), loads, 1)[0])
@@ -46,10 +47,10 @@ def capacities(
     )
 
 
-def _simulated_bit_error(rng: np.random.Generator, n: int, n_patterns: int, degree: int, bits: int = 40_000) -> float:
+def _simulated_bit_error(rng: np.random.Generator, n: int, n_patterns: int, degree: int, n_bits: int) -> float:
     """Share of the bits of stored patterns that lower the energy by flipping; ties count half."""
     wrong = total = 0.0
-    while total < bits:
+    while total < n_bits:
         patterns = rng.choice([-1.0, 1.0], (n_patterns, n))
         for state in patterns[:8]:
             overlap = patterns @ state

@@ -6,6 +6,7 @@ False
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -126,6 +127,7 @@ def table_two(
     )
 
 
+@cache
 def shipped_floor() -> FileFloor:
     """The floors of the 11,000 Question-Formation lines that memscape ships."""
     return file_floor([line for path in SHIPPED_LINES for line in read_lines(path)])

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -16,6 +16,7 @@ from memscape.claims.layers import combine, majorizer, nearest_step
 from memscape.claims.retrieval import certificate, gap_bound, one_step_bound
 from memscape.memory import energies
 
+few = settings(max_examples=50)
 betas = st.floats(0.01, 50)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -41,6 +42,7 @@ def gap_of_norms(patterns):
     return float(norms.max() - norms.min())
 
 
+@few
 @given(memories(), betas)
 def test_proposition_1_at_any_beta(memory, beta):
     """g - log(d)/β ≤ E_β ≤ g."""
@@ -50,6 +52,7 @@ def test_proposition_1_at_any_beta(memory, beta):
     assert g - math.log(len(rho)) / beta - tolerance <= E <= g + tolerance
 
 
+@few
 @given(memories(), betas)
 def test_propositions_2_and_3_corrected_at_any_beta(memory, beta):
     """0 ≤ (2 E_MCHN - log(d)/β) - E_β ≤ Δ and 0 ≤ 2 E_MCHN - g ≤ Δ + log(d)/β."""
@@ -71,6 +74,7 @@ def test_proposition_3_as_printed_fails_as_documented():
     assert not -gap_of_norms(rho) <= 0 - level
 
 
+@few
 @given(memories(2), betas, st.integers(1, 4), seeds)
 def test_the_union_of_layers_is_one_memory(memory, beta, n_layers, seed):
     """E_global of eq.-4 layers is E_β of all patterns, however they are dealt; weighted layers, the weighted energy."""
@@ -87,6 +91,7 @@ def test_the_union_of_layers_is_one_memory(memory, beta, n_layers, seed):
     assert float(mixed) == pytest.approx(weighted, abs=tolerance + 1e-9 / beta)
 
 
+@few
 @given(memories(), betas, st.floats(0, 2))
 def test_the_damped_mean_shift_never_rises(memory, beta, a):
     """E_β((1-a) x + a m) ≤ E_β(x) - (2a - a²)|m - x|² for 0 ≤ a ≤ 2."""
@@ -96,6 +101,7 @@ def test_the_damped_mean_shift_never_rises(memory, beta, a):
     assert after <= before - (2 * a - a * a) * float((m - x).square().sum()) + tolerance + 1e-9 / beta
 
 
+@few
 @given(memories(), betas)
 def test_the_attention_update_never_raises_the_continuous_energy(memory, beta):
     """E_MCHN(x⁺) ≤ E_MCHN(x) - ½|x⁺ - x|², x⁺ = Σ softmax(βρ·x)_i ρ_i."""
@@ -118,6 +124,7 @@ def near(memory, fraction, seed):
     return distances[None], torch.tensor([r], dtype=torch.float64), rho[0] + r * way / way.norm(), rho, tolerance
 
 
+@few
 @given(memories(2), betas, st.floats(0.01, 0.99), seeds)
 def test_one_mean_shift_lands_within_the_retrieval_bound(memory, beta, fraction, seed):
     """|x⁺ - ρ_i| ≤ Σ δ_ij exp(-β(δ_ij² - 2rδ_ij)) ≤ (d-1) max δ_ij exp(-β(δ_i² - 2rδ_i)) for r < δ_i/2."""
@@ -130,6 +137,7 @@ def test_one_mean_shift_lands_within_the_retrieval_bound(memory, beta, fraction,
     assert bound <= simple + tolerance
 
 
+@few
 @given(memories(2), betas, st.floats(0.01, 0.99), seeds)
 def test_a_certified_pattern_keeps_its_ball(memory, beta, fraction, seed):
     """The certificate is sufficient: the next state is in the ball again, and two states of it draw together."""
@@ -141,6 +149,7 @@ def test_a_certified_pattern_keeps_its_ball(memory, beta, fraction, seed):
     assert float((moved[0] - moved[1]).norm()) <= float((x - y).norm()) + tolerance
 
 
+@few
 @given(memories(2), betas, st.floats(0.01, 1), seeds)
 def test_the_gap_between_energy_and_nearest_distance(memory, beta, fraction, seed):
     """0 ≤ g - E_β ≤ 1/β log(1 + Σ exp(-β(δ_ij² - 2rδ_ij))) within δ_i/2 of ρ_i."""
@@ -150,6 +159,7 @@ def test_the_gap_between_energy_and_nearest_distance(memory, beta, fraction, see
     assert -tolerance <= gap <= float(gap_bound(distances, r, beta)) + tolerance
 
 
+@few
 @given(memories(2), betas, st.floats(0, 0.5), seeds)
 def test_the_continuous_memory_retrieves_within_its_bound(memory, beta, r, seed):
     """|f(x) - ρ_i| ≤ 2M(d-1) exp(-β(Δ_i - 2Mr)), any patterns, M the largest norm."""
@@ -163,6 +173,7 @@ def test_the_continuous_memory_retrieves_within_its_bound(memory, beta, r, seed)
     assert miss <= 2 * largest * (len(rho) - 1) * math.exp(exponent) + tolerance
 
 
+@few
 @given(st.integers(2, 8), st.integers(3, 6), st.floats(3, 12), st.floats(0, 1), seeds)
 def test_the_bound_of_ramsauer_et_al_on_spheres(m, n, radius, fraction, seed):
     """Within 1/(βdM) of a separated pattern the update errs by at most 2(d-1)M exp(-β(Δ_i - 2mM)) (2008.02217)."""
@@ -184,6 +195,7 @@ def test_the_bound_of_ramsauer_et_al_on_spheres(m, n, radius, fraction, seed):
     assert float((image - fixed).norm()) <= contraction * float((x - fixed).norm()) + 1e-9
 
 
+@few
 @given(memories(2), memories(), betas)
 def test_the_weighted_mixture_of_layers_majorizes_the_global_energy(memory, other, beta):
     """Q ≥ E_global everywhere and Q = E_global where the weights were taken: what eq. 8 alone does not give."""
@@ -197,6 +209,7 @@ def test_the_weighted_mixture_of_layers_majorizes_the_global_energy(memory, othe
     assert float(majorizer(here, here, beta)) == pytest.approx(float(combine(here, beta)), abs=tolerance)
 
 
+@few
 @given(memories(2), st.floats(0.01, 10))
 def test_a_step_of_the_lowest_layer_rises_by_at_most_log_l(memory, radius):
     """The closed form of eq. 6 lowers its own layer; E_global then rises by no more than log l."""
