@@ -61,7 +61,9 @@ def statistic(
     if n < FEWEST_CLUSTERS:
         singles = [float(reduce(clusters[i : i + 1])) for i in range(n)]
         low, high = (min(singles), max(singles)) if n > 1 else (None, None)
-        return Measured(value=value, unit=unit, n=n, low=low, high=high, interval=f"range of {n} {over}" if n > 1 else "none")
+        return Measured(
+            value=value, unit=unit, n=n, low=low, high=high, interval=f"range of {n} {over}" if n > 1 else "none"
+        )
     rng = np.random.default_rng(seed)
     draws = [float(reduce(clusters[rng.integers(0, n, n)])) for _ in range(resamples)]
     low, high = np.quantile(draws, [0.025, 0.975])
