@@ -8,9 +8,13 @@ fit the laws, advise, and write one page. Each step reads what the last one wrot
 """
 
 import importlib.util
+import os
+import platform
 import re
+import shlex
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +64,7 @@ class StudyPlan(BaseModel):
 
     recipe: str
     model: str
+    spec: str
     corpus: Corpus
     setting: StudyRecipe
     sweep: Plan
@@ -99,7 +104,7 @@ def plan_study(*, recipe: str = "laptop", corpus: str | Path = "sample", model: 
     spec, sweep_plan = model or _available(setting.model), recipes.named(recipe)(corpus=str(corpus))
     locate(spec)
     _require(text, sweep_plan)
-    return StudyPlan(recipe=recipe, model=spec, corpus=text, setting=setting, sweep=sweep_plan)
+    return StudyPlan(recipe=recipe, model=spec, spec=str(corpus), corpus=text, setting=setting, sweep=sweep_plan)
 
 
 def study(
@@ -129,6 +134,7 @@ def study(
     with writing(out):
         known = (out / "study.json").exists() and claim(out / "study.json", plan.identity)
         probed = plan.model if known and (where / "profile.json").exists() else load(plan.model)
+        write_json(out / "provenance.json", _provenance(plan))
         claim(out / "study.json", plan.identity)  # only now: a name that cannot be loaded leaves no claim behind
         _step(out, "probe", lambda: probe(probed, plan.corpus, where, **reading, budget=budget))
         budget.check("the sweep, the laws, the advice and the page")
@@ -139,6 +145,14 @@ def study(
         _step(out, "advise", lambda: _advise(plan.corpus.n_bytes, out))
         page = _step(out, "report", lambda: report(out))
     return Study(folder=out, verdict=str(verdict(gather(out))), report=page)
+
+
+def _provenance(plan: StudyPlan) -> dict[str, Any]:
+    """Return what it takes to make the folder again: the command, and the versions that decide numbers."""
+    packages = ("memscape", "torch", "transformers", "tokenizers", "numpy", "scipy")
+    words = ["memscape", "study", "--recipe", plan.recipe, "--corpus", plan.spec, "--model", plan.model]
+    versions = {name: metadata.version(name) for name in packages}
+    return {"command": shlex.join(words), "versions": {"python": platform.python_version(), **versions}}
 
 
 def _advise(n_tokens: int, out: Path) -> Advice:
@@ -177,7 +191,7 @@ def _step(out: Path, name: str, work: Callable[[], Any]) -> Any:
         seconds = read_json(path) if path.exists() else {}
     except FolderError:  # times are no results: a damaged file is begun again
         seconds = {}
-    seconds.setdefault("steps", {})
-    seconds["steps"][name] = round(seconds["steps"].get(name, 0) + time.perf_counter() - start, 3)
-    write_json(path, seconds)
+    steps = seconds.setdefault("seconds", {})
+    steps[name] = round(steps.get(name, 0) + time.perf_counter() - start, 3)
+    write_json(path, seconds | {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()})
     return answer
