@@ -1,149 +1,74 @@
-"""What passes through a model: its residual stream at every layer, and the loss of every token, written to shards.
+"""What passes through a model: its residual stream at every layer, and the loss of every token, in bounded memory.
 
-One forward pass a batch with hooks on the model's own modules: its logits are what they are without us. The layers are
-found by structure (the list of `num_hidden_layers` like modules), not by a table of model names. States go to
-safetensors shards, one a batch, so that memory stays bounded and a killed capture continues at the next batch.
+One forward pass a batch with hooks on the model's own modules: its logits are what they are without us. On the device
+each site is reduced to the moments of all its states; the states themselves are kept for a sample of contexts only.
+Both go to safetensors shards as the pass goes on, so that any corpus fits and a killed capture continues.
 
     contexts = read_contexts(corpus, tokenizer, limit=8192, context=256)
     states = capture(pretrained.model, contexts, folder)
-    states.site("layer 5").shape                # (n_contexts, context, d_model)
+    states.site("layer 5").shape                # (contexts kept, context, d_model)
+    states.moments("layer 5").mean.shape        # over all states
 """
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from memscape.data.corpus import Corpus
-from memscape.errors import CorpusError, ModelError
+from memscape.errors import ModelError
 from memscape.folder import write_whole
+from memscape.instruments.anatomy import Anatomy, CausalLM, dissect, listening, logits, logits_of, longest_context
+from memscape.instruments.contexts import Contexts, read_contexts
 from memscape.progress import Budget, bar
 
-TOKENS_A_BATCH = 1024
+__all__ = ["Activations", "Contexts", "Moments", "Watch", "capture", "dissect", "forward", "read_contexts"]
 
-CausalLM = Any
-"""A `transformers` causal language model (its classes are made at run time: no type checker knows their parts)."""
+TOKENS_A_BATCH = {"cpu": 1024, "cuda": 16_384}
+"""Tokens of one forward pass: a GPU needs many to be busy, two cores gain nothing beyond a thousand."""
 
+MOST_SHARDS = 256
+"""Files of a capture; a long one puts several batches into each."""
 
-@dataclass(frozen=True)
-class Contexts:
-    """Windows of a corpus as a model reads them: C contexts of T tokens, each followed by one more token to predict."""
+KEPT_STATES = 32_768
+"""States kept a site: more patterns than this move a nearest-neighbour distance by less than its interval."""
 
-    tokens_CT1: Int[np.ndarray, "C T1"]
-    """Token ids; column T is the token that the last state predicts."""
-    documents_C: Int[np.ndarray, " C"]
-    """Which document each context comes from."""
-    titles: tuple[str, ...]
-    """The title of every document that gave a context, in the order of their numbers."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(contexts, tokens a context)"""
-        return self.tokens_CT1.shape[0], self.tokens_CT1.shape[1] - 1
-
-    @property
-    def n_tokens(self) -> int:
-        return self.shape[0] * self.shape[1]
-
-    def first(self, n_tokens: int) -> "Contexts":
-        """Return about `n_tokens` tokens of the same text, spread over the documents: what a null is measured on."""
-        count = max(1, min(len(self.documents_C), n_tokens // self.shape[1]))
-        keep = np.linspace(0, len(self.documents_C) - 1, count).round().astype(int)
-        return Contexts(self.tokens_CT1[keep], self.documents_C[keep], self.titles)
-
-    def shuffled(self, seed: int = 0) -> "Contexts":
-        """Return the same tokens in random order within each context: text without its order, as a null."""
-        rng = np.random.default_rng(seed)
-        return Contexts(rng.permuted(self.tokens_CT1, axis=1), self.documents_C, self.titles)
+LOSS_ROWS = 4096
+"""Tokens whose logits are widened to float32 at once."""
 
 
-def read_contexts(corpus: Corpus, tokenizer: Any, *, limit: int, context: int) -> Contexts:
-    """Return about `limit` tokens of the corpus as contexts of `context` tokens, the same number from every document.
+class Watch(Protocol):
+    """What an instrument does during the passes of a capture: it reduces what it sees to some numbers a context."""
 
-    Documents too short for one context are passed over. No BOS token is put in front: plain text has none.
+    def on(self, model: CausalLM, anatomy: Anatomy) -> AbstractContextManager[None]:
+        """Return a context in which every pass is seen."""
+        ...
 
-    Raises:
-        CorpusError: no document fills one context; the message says how long the longest is.
-    """
-    per_document = max(1, round(limit / context / max(1, len(corpus.documents))))
-    wanted = per_document * (context + 1)
-    rows, owners, titles, longest = [], [], [], 0
-    for document in corpus.documents:
-        ids = _encode_start(document.text, tokenizer, wanted)
-        longest = max(longest, len(ids))
-        count = min(per_document, len(ids) // (context + 1))
-        if count == 0:
-            continue
-        rows += [ids[i * (context + 1) : (i + 1) * (context + 1)] for i in range(count)]
-        owners += [len(titles)] * count
-        titles.append(document.title)
-        if len(rows) * context >= limit and per_document == 1:
-            break
-    if not rows:
-        raise CorpusError(
-            f"corpus {corpus.name!r}: no document fills a context of {context + 1:,} tokens, "
-            f"the longest has {longest:,}; "
-            "give longer documents or a smaller --context."
-        )
-    return Contexts(np.array(rows, dtype=np.int64), np.array(owners, dtype=np.int64), tuple(titles))
-
-
-def _encode_start(text: str, tokenizer: Any, wanted: int) -> list[int]:
-    """Encode only as much of a long document as `wanted` tokens need."""
-    length = wanted * 8
-    while True:
-        ids = tokenizer(text[:length], add_special_tokens=False, verbose=False)["input_ids"]
-        if len(ids) >= wanted or length >= len(text):
-            return ids[:wanted]
-        length *= 4
+    def take(self) -> dict[str, Tensor]:
+        """Return what the last pass gave, a row a context, and forget it."""
+        ...
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """The parts of a causal language model that instruments attach to."""
+class Moments:
+    """Count, mean and variance of every coordinate over all states of a site."""
 
-    blocks: list[nn.Module]
-    final_norm: nn.Module | None
-    head: nn.Module
+    n: int
+    mean: Float[Tensor, " D"]
+    variance: Float[Tensor, " D"]
 
-    @property
-    def sites(self) -> list[str]:
-        """The places of the residual stream, in the order of depth."""
-        return ["embedding", *(f"layer {i + 1}" for i in range(len(self.blocks))), "final norm"]
-
-
-def dissect(model: CausalLM) -> Anatomy:
-    """Find the layers, the final norm and the output head of a causal language model by their structure.
-
-    Raises:
-        ModelError: no list of `num_hidden_layers` modules, or no output embedding.
-    """
-    config: Any = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    count = getattr(text, "num_hidden_layers", None) or getattr(text, "n_layers", None)
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
-    blocks = next((m for m in lists if len(m) == count), None) if count else max(lists, key=len, default=None)
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if blocks is None or head is None:
-        raise ModelError(
-            f"{type(model).__name__}: expected a list of {count} layers and an output embedding, found "
-            f"{[len(m) for m in lists] or 'no module list'}; give a decoder-only causal language model."
-        )
-    inside = {id(m) for block in blocks for m in block.modules()}
-    width = head.weight.shape[-1]
-    norms = [
-        m
-        for m in model.modules()
-        if id(m) not in inside and getattr(m, "weight", None) is not None and m.weight.shape == (width,)
-    ]
-    return Anatomy(list(blocks), norms[-1] if norms else None, head)
+    def joined(self, other: "Moments") -> "Moments":
+        """Return the moments of both sets together (Chan, Golub & LeVeque 1979)."""
+        n = self.n + other.n
+        step, share = other.mean - self.mean, other.n / n
+        variance = (1 - share) * self.variance + share * other.variance + share * (1 - share) * step.square()
+        return Moments(n, self.mean + share * step, variance)
 
 
 def forward(
@@ -151,52 +76,64 @@ def forward(
 ) -> tuple[Float[Tensor, "B T V"], dict[str, Float[Tensor, "B T D"]]]:
     """Return the logits of one batch and the residual stream at every site, in one forward pass."""
     states: dict[str, Tensor] = {}
-
-    def keep(name: str):
-        def hook(_module, _args, output):
-            states[name] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
-    def keep_input(name: str):
-        def hook(_module, args, kwargs):
-            states[name] = args[0] if args else kwargs["hidden_states"]
-
-        return hook
-
+    shape = (*tokens_BT.shape, anatomy.width)
     with ExitStack() as hooks, torch.no_grad():
-        first = anatomy.blocks[0].register_forward_pre_hook(keep_input("embedding"), with_kwargs=True)
-        hooks.callback(first.remove)
-        for i, block in enumerate(anatomy.blocks):
-            hooks.callback(block.register_forward_hook(keep(f"layer {i + 1}")).remove)
-        hooks.callback(anatomy.head.register_forward_pre_hook(keep_input("final norm"), with_kwargs=True).remove)
-        logits = model(input_ids=tokens_BT, use_cache=False).logits
-    return logits, states
+        see = {site: lambda x, site=site: states.update({site: x.reshape(shape)}) for site in anatomy.sites}
+        listening(hooks, anatomy, see)
+        answer = logits_of(logits(model, tokens_BT))
+    return answer, states
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Captured states on disk: read one site at a time."""
+    """What a capture left on disk: read one site at a time."""
 
     folder: Path
     sites: tuple[str, ...]
     shards: int
+    kept: Int[np.ndarray, " K"]
+    """The contexts whose states are kept."""
 
-    def site(self, name: str) -> Float[Tensor, "C T D"]:
-        """Return the states of one site for all contexts, float32."""
-        return self._read(name)
+    def site(self, name: str) -> Float[Tensor, "K T D"]:
+        """Return the kept states of one site, float32."""
+        return torch.cat(self._read(name)).float()
+
+    def moments(self, name: str) -> Moments:
+        """Return the moments of all states of one site, kept or not."""
+        parts = [Moments(int(n), m.double(), v.double()) for n, m, v in zip(
+            torch.cat(self._read("tokens")).tolist(), torch.cat(self._read(f"{name}/mean")),
+            torch.cat(self._read(f"{name}/variance")), strict=True)]  # fmt: skip
+        total = parts[0]
+        for part in parts[1:]:
+            total = total.joined(part)
+        return total
 
     @property
     def loss_CT(self) -> Float[np.ndarray, "C T"]:
         """Cross-entropy of every next token, in nats."""
-        return self._read("loss").numpy()
+        return torch.cat(self._read("loss")).numpy()
 
-    def _read(self, name: str) -> Tensor:
+    @property
+    def hits_CT(self) -> Bool[np.ndarray, "C T"]:
+        """Whether the most likely token was the next one, if the capture was asked for it."""
+        return torch.cat(self._read("hits")).numpy()
+
+    def watched(self, name: str) -> tuple[Tensor, Int[np.ndarray, " W"]]:
+        """Return what a watch noted, a row a context it saw, and which contexts these are."""
+        return torch.cat(self._read(name)), torch.cat(self._read("watched")).numpy()
+
+    def has(self, name: str) -> bool:
+        """Whether a watch noted something under this name."""
+        with safe_open(_shard(self.folder, 0), framework="pt") as file:
+            return name in file.keys()  # noqa: SIM118 (it is no dict)
+
+    def _read(self, name: str) -> list[Tensor]:
         parts = []
         for i in range(self.shards):
             with safe_open(_shard(self.folder, i), framework="pt") as file:
-                parts.append(file.get_tensor(name))
-        return torch.cat(parts)
+                if name in file.keys():  # noqa: SIM118 (it is no dict)
+                    parts.append(file.get_tensor(name))
+        return parts
 
     def remove(self) -> None:
         """Delete the shards: profiles keep what was measured."""
@@ -211,60 +148,140 @@ def capture(
     *,
     title: str = "reading",
     sites: tuple[str, ...] | None = None,
+    keep: Int[np.ndarray, " K"] | None = None,
+    watches: tuple[Watch, ...] = (),
+    watch_contexts: int = 256,
+    hits: bool = False,
     budget: Budget | None = None,
 ) -> Activations:
-    """Run the model over all contexts and write states and losses to `folder`, a shard a batch; finished shards stay.
+    """Run the model over all contexts and write what was seen to `folder`, shard by shard; finished shards stay.
 
     Args:
-        model: a `transformers` causal language model.
+        model: a `transformers` causal language model, or a module from token ids (B, T) to logits (B, T, V).
         contexts: the text, C contexts of T tokens.
         folder: where the shards go.
         title: what the progress bar says.
         sites: which places of `Anatomy.sites` to keep; all by default, `()` for losses only.
-        budget: checked before every batch.
+        keep: the contexts whose states are kept; by default enough for `KEPT_STATES`, spread over the documents.
+        watches: instruments that look on.
+        watch_contexts: how many contexts they look at, at least one batch.
+        hits: note also whether the most likely token was the right one.
+        budget: checked before every shard.
 
     Raises:
         ModelError: no layers can be found, a token id is outside the vocabulary, or states are not finite.
     """
     anatomy = dissect(model)
+    _require_fit(model, anatomy, contexts)
+    n, length = contexts.shape
+    keep = contexts.spread(KEPT_STATES) if keep is None else keep
+    device = next(model.parameters()).device
+    batch = max(1, TOKENS_A_BATCH.get(device.type, TOKENS_A_BATCH["cuda"]) // length)
+    batches = -(-n // batch)
+    group = -(-batches // MOST_SHARDS)
+    shards = -(-batches // group)
+    looked = set(np.linspace(0, batches - 1, min(batches, -(-watch_contexts // batch))).round().astype(int).tolist())
     kept = tuple(anatomy.sites) if sites is None else sites
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    if contexts.tokens_CT1.max() >= vocabulary:
+    with bar(title, n * length, "tokens") as progress:
+        for i in range(shards):
+            path = _shard(folder, i)
+            if not path.exists():
+                if budget is not None:
+                    budget.check(f"{shards - i} of {shards} shards of {title}")
+                notes: list[dict[str, Tensor]] = []
+                for b in range(i * group, min((i + 1) * group, batches)):
+                    rows = np.arange(b * batch, min((b + 1) * batch, n))
+                    looking = watches if b in looked else ()
+                    note = _batch(model, anatomy, contexts, rows, keep, kept, looking, hits)
+                    notes.append(note)
+                    progress.advance(len(rows) * length)
+                names = {name for note in notes for name in note}
+                out = {k: torch.cat([x[k] for x in notes if k in x]).contiguous() for k in sorted(names)}
+                write_whole(path, lambda part, out=out: save_file(out, part))
+            else:
+                progress.advance((min((i + 1) * group * batch, n) - i * group * batch) * length)
+    return Activations(folder, kept, shards, keep)
+
+
+def _batch(
+    model: CausalLM,
+    anatomy: Anatomy,
+    contexts: Contexts,
+    rows: np.ndarray,
+    keep: np.ndarray,
+    sites: tuple[str, ...],
+    watches: tuple[Watch, ...],
+    hits: bool,
+) -> dict[str, Tensor]:
+    """Run one batch and return, on the CPU, its losses, moments, kept states and what the watches noted."""
+    device = next(model.parameters()).device
+    tokens = torch.from_numpy(contexts.tokens_CT1[rows]).long().to(device)
+    mine = torch.from_numpy(np.flatnonzero(np.isin(rows, keep))).to(device)
+    shape = (len(rows), tokens.shape[1] - 1, anatomy.width)
+    noted: dict[str, Tensor] = {}
+
+    def reduce(site: str):
+        def see(state: Tensor) -> None:
+            flat = state.reshape(-1, anatomy.width)
+            variance, mean = torch.var_mean(flat.float(), 0, correction=0)
+            noted[f"{site}/mean"], noted[f"{site}/variance"] = mean[None], variance[None]
+            if len(mine):
+                noted[site] = state.reshape(shape)[mine]
+
+        return see
+
+    with ExitStack() as hooks, torch.no_grad():
+        listening(hooks, anatomy, {site: reduce(site) for site in sites})
+        for watch in watches:
+            hooks.enter_context(watch.on(model, anatomy))
+        answer = logits_of(logits(model, tokens[:, :-1])).reshape(*shape[:2], -1)
+        noted |= _losses(answer, tokens[:, 1:], hits)
+    for watch in watches:
+        noted |= watch.take()
+    noted = {name: values.cpu() for name, values in noted.items()}
+    for site in sites:
+        if not torch.isfinite(noted[f"{site}/variance"]).all():
+            raise ModelError(f"the states at {site!r} are not finite; run the model in --dtype float32.")
+    if not torch.isfinite(noted["loss"]).all():
+        raise ModelError("the losses are not finite; run the model in --dtype float32.")
+    noted["tokens"] = torch.tensor([shape[0] * shape[1]])
+    if watches:
+        noted["watched"] = torch.from_numpy(rows)
+    if len(mine):
+        own = rows[mine.cpu().numpy()]
+        noted["context"] = torch.from_numpy(own)
+        noted["document"] = torch.from_numpy(contexts.documents_C[own])
+        noted["ids"] = torch.from_numpy(contexts.tokens_CT1[own])
+    return noted
+
+
+def _losses(logits_BTV: Tensor, targets_BT: Tensor, hits: bool) -> dict[str, Tensor]:
+    """Cross-entropies in float32, and hits on demand, a block of tokens at a time."""
+    flat, wanted = logits_BTV.flatten(0, 1), targets_BT.flatten()
+    loss, right = torch.empty(len(wanted), device=flat.device), torch.empty_like(wanted, dtype=torch.bool)
+    for start in range(0, len(wanted), LOSS_ROWS):
+        rows = slice(start, start + LOSS_ROWS)
+        wide, target = flat[rows].float(), wanted[rows, None]
+        loss[rows] = wide.logsumexp(1) - wide.gather(1, target)[:, 0]
+        if hits:
+            right[rows] = wide.argmax(1) == target[:, 0]
+    found = {"loss": loss.view(targets_BT.shape)}
+    return found | {"hits": right.view(targets_BT.shape)} if hits else found
+
+
+def _require_fit(model: CausalLM, anatomy: Anatomy, contexts: Contexts) -> None:
+    """Raise ModelError if the model cannot read these token ids, or contexts of this length."""
+    low, high = int(contexts.tokens_CT1.min()), int(contexts.tokens_CT1.max())
+    if low < 0 or high >= anatomy.vocabulary:
         raise ModelError(
-            f"token id {contexts.tokens_CT1.max():,} is outside the model's vocabulary of {vocabulary:,}; "
+            f"token id {low if low < 0 else high:,} is outside the model's vocabulary of {anatomy.vocabulary:,}; "
             "give the tokenizer that the model was trained with."
         )
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    n, length = contexts.shape
+    longest, length = longest_context(model), contexts.shape[1]
     if longest is not None and length > longest:
         raise ModelError(
             f"a context of {length:,} tokens is longer than the model's {longest:,}; give a smaller --context."
         )
-    device = next(model.parameters()).device
-    step = max(1, TOKENS_A_BATCH // length)
-    shards = -(-n // step)
-    with bar(title, n * length, "tokens") as progress:
-        for i in range(shards):
-            path, rows = _shard(folder, i), slice(i * step, (i + 1) * step)
-            if not path.exists():
-                if budget is not None:
-                    budget.check(f"{shards - i} of {shards} batches of {title}")
-                tokens = torch.from_numpy(contexts.tokens_CT1[rows])
-                logits, states = forward(model, anatomy, tokens[:, :-1].to(device))
-                loss = nn.functional.cross_entropy(
-                    logits.float().flatten(0, 1), tokens[:, 1:].flatten().to(device), reduction="none"
-                ).view(-1, length)
-                out = {name: states[name].float().cpu().contiguous() for name in kept} | {"loss": loss.cpu()}
-                _require_finite(out)
-                write_whole(path, lambda part, out=out: save_file(out, part))
-            progress.advance(min(step, n - i * step) * length)
-    return Activations(folder, kept, shards)
-
-
-def _require_finite(states: dict[str, Tensor]) -> None:
-    for name, values in states.items():
-        if not torch.isfinite(values).all():
-            raise ModelError(f"the states at {name!r} are not finite; run the model in --dtype float32.")
 
 
 def _shard(folder: Path, i: int) -> Path:

@@ -4,24 +4,31 @@ Every instrument of geometry starts here: which stored state of *another* docume
 same document are left out, because neighbouring words see almost the same text.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from memscape.memory.neighbours import Neighbours, search, temperature
-from memscape.theory.measure import Measured, statistic
 
 EFFECTIVE = 3.0
 """Median effective number of patterns that sets beta. At beta = 1/(median distance) the energy of a real model averages
 over thousands of patterns and only measures the distance to their mean."""
 
 NEAREST = 64
-"""Neighbours that the choice of beta looks at; the others weigh nothing at three effective patterns."""
+"""Neighbours that are looked at; the others weigh nothing at three effective patterns."""
+
+SAMPLE = 256
+"""Queries whose neighbours set beta."""
+
+COPY = 1e-6
+"""Squared distances below this share of the spread are exact copies: single precision cannot tell them from zero."""
+
+FAR = 16.0
+"""Times the spread: a state farther from the median is an outlier. First positions of real models are 25,000 away."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,31 @@ class Cloud:
     patterns_MD: Float[Tensor, "M D"]
     documents_M: Int[Tensor, " M"]
     queries_Q: Int[Tensor, " Q"]
+    length: int = 1
+    """States a context: so many patterns in a row are one sequence."""
 
     @property
     def dim(self) -> int:
         return self.patterns_MD.shape[1]
+
+    @property
+    def asked(self) -> Float[Tensor, "Q D"]:
+        """The states that are asked about."""
+        return self.patterns_MD[self.queries_Q]
+
+    @property
+    def documents_Q(self) -> Int[np.ndarray, " Q"]:
+        """The documents of the queries: what intervals resample."""
+        return self.documents_M[self.queries_Q].numpy()
+
+    @cached_property
+    def centre(self) -> Float[Tensor, " D"]:
+        """The coordinate-wise median."""
+        return self.patterns_MD.median(0).values
+
+    @cached_property
+    def _away_M(self) -> Float[Tensor, " M"]:
+        return (self.patterns_MD - self.centre).double().square().sum(1)
 
     @cached_property
     def spread(self) -> float:
@@ -42,8 +70,12 @@ class Cloud:
 
         Medians, because the first positions of real models lie a hundred times farther out than all others.
         """
-        centre = self.patterns_MD.median(0).values
-        return float((self.patterns_MD - centre).double().square().sum(1).median())
+        return float(self._away_M.median())
+
+    @cached_property
+    def outlier_M(self) -> Bool[Tensor, " M"]:
+        """Which states lie far outside: more than `FAR` spreads from the median."""
+        return self._away_M > FAR * self.spread
 
     @cached_property
     def nearest(self) -> Neighbours:
@@ -51,39 +83,33 @@ class Cloud:
         return self._search(k=min(NEAREST, len(self.patterns_MD)))
 
     @cached_property
+    def distances(self) -> Float[Tensor, "Q K"]:
+        """Distances (not squared) to the nearest patterns, float64; infinite beyond the last one."""
+        return self.nearest.distance.double().clamp_min(0).sqrt()
+
+    @cached_property
+    def apart(self) -> Float[Tensor, "Q K"]:
+        """`distances` with exact copies moved out of the way (to infinity), in order."""
+        copies = self.nearest.distance.double() <= COPY * self.spread
+        return self.distances.masked_fill(copies, float("inf")).sort(1).values
+
+    @cached_property
     def beta(self) -> float:
         """Inverse temperature, 1/distance², at which the median query has `EFFECTIVE` effective patterns.
 
         Raises ShapeError where most states have exact copies: no temperature then tells them apart.
         """
-        return temperature(self.nearest.distance.double(), EFFECTIVE)
+        every = max(1, len(self.queries_Q) // SAMPLE)
+        return temperature(self.nearest.distance[::every].double(), EFFECTIVE)
 
     @cached_property
     def energy_Q(self) -> Float[Tensor, " Q"]:
         """Energy E_beta of every query among the patterns of other documents, distance²."""
         return energies(self._search(k=1, beta=self.beta))
 
-    def gaussian(self, seed: int = 0) -> "Cloud":
-        """Return a cloud of the same size, mean and deviation of every coordinate, and no other structure."""
-        generator = torch.Generator().manual_seed(seed)
-        mean, deviation = self.patterns_MD.mean(0), self.patterns_MD.std(0, unbiased=False)
-        noise = torch.randn(self.patterns_MD.shape, generator=generator)
-        return Cloud(mean + deviation * noise, self.documents_M, self.queries_Q)
-
-    def by_document(self, values_Q: Float[Tensor, " Q"], reduce: Callable[..., float], unit: str) -> Measured:
-        """Return `reduce` of one value per query, its interval from resampling whole documents."""
-        documents = self.documents_M[self.queries_Q].numpy()
-        values = values_Q.double().numpy()
-        groups = [values[documents == d] for d in np.unique(documents)]
-        ragged = np.full((len(groups), max(map(len, groups))), np.nan)
-        for row, group in zip(ragged, groups, strict=True):
-            row[: len(group)] = group
-        return statistic(ragged, reduce, unit, resamples=500)
-
     def _search(self, **options) -> Neighbours:
         own = self.documents_M[self.queries_Q]
-        states = self.patterns_MD[self.queries_Q]
-        return search(states, self.patterns_MD, query_groups=own, pattern_groups=self.documents_M, **options)
+        return search(self.asked, self.patterns_MD, query_groups=own, pattern_groups=self.documents_M, **options)
 
 
 def energies(found: Neighbours) -> Float[Tensor, " Q"]:
@@ -97,5 +123,5 @@ def cloud(states_CTD: Float[Tensor, "C T D"], documents_C: np.ndarray, n_queries
     contexts, length, dim = states_CTD.shape
     documents = torch.from_numpy(np.repeat(documents_C, length))
     total = contexts * length
-    queries = torch.linspace(0, total - 1, min(n_queries, total)).round().long()
-    return Cloud(states_CTD.reshape(total, dim), documents, queries)
+    queries = torch.linspace(0, total - 1, min(n_queries, total), dtype=torch.float64).round().long()
+    return Cloud(states_CTD.reshape(total, dim), documents, queries, length)

