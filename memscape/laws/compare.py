@@ -24,9 +24,11 @@ BASELINE = "nearest run"
 def rank(table: RunTable, delta: float | None = None) -> list[Rank]:
     """Return the laws of loss and of the frontier, each group by its held-out error, best first."""
     found: list[Rank] = []
-    if "fresh_loss" in table:
-        cells = table.cells("fresh_loss")
-        losses = [law for law in LAWS.values() if law.target == "fresh_loss" and set(law.inputs) <= set(table.columns)]
+    if "heldout_loss" in table:
+        cells = table.cells("heldout_loss")
+        losses = [
+            law for law in LAWS.values() if law.target == "heldout_loss" and set(law.inputs) <= set(table.columns)
+        ]
         for law in losses:
             found.append(_fitted(law, cells, delta))
             found += [_as_published(law, variant, cells) for variant in law.published]
@@ -71,10 +73,10 @@ def _fitted(law: Law, cells: Cells, delta: float | None) -> Rank:
     def predict(keep):
         if keep.sum() < len(law.params) + 2:
             return None
-        return law.value(estimate(law, cells.take(keep), delta).theta[None], x[:, ~keep])[0][0]
+        return law.value(estimate(law, cells.take(keep), delta, kept=24).theta[None], x[:, ~keep])[0][0]
 
     errors, count = _errors(cells, predict)
-    aic, bic = criteria(estimate(law, cells, delta)) if len(cells) >= len(law.params) + 2 else (None, None)
+    aic, bic = criteria(estimate(law, cells, delta, kept=24)) if len(cells) >= len(law.params) + 2 else (None, None)
     return Rank(
         law=law.name, about="loss", heldout_error=_together(errors), largest_size_error=errors[0], largest_data_error=errors[1],
         n_heldout=count, aic=aic, bic=bic, n_params=len(law.params),

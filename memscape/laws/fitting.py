@@ -16,17 +16,14 @@ import numpy as np
 from memscape.errors import TableError, unknown
 from memscape.folder import write_json
 from memscape.laws.compare import rank
-from memscape.laws.frontier import CRITERIA, Straight, frontier
+from memscape.laws.frontier import Straight, frontier
 from memscape.laws.intervals import Problem, estimate, parameters, predictions, profile, resample
 from memscape.laws.law import LAWS, Law
 from memscape.laws.next_runs import next_runs
 from memscape.laws.quantity import format_quantity
 from memscape.laws.results import Curve, Fit, Fits, Line, Outcome, Point
-from memscape.laws.table import Cells, RunTable
+from memscape.laws.table import FRONTIERS, Cells, RunTable
 from memscape.theory.measure import Measured
-
-FRONTIERS = ("frontier", "frontier:gap", "frontier:floor")
-"""Laws of size, one a criterion; the others are `LAWS`."""
 
 ILL = 1e7
 """Condition number of the scaled normal matrix above which single parameters mean nothing."""
@@ -59,13 +56,13 @@ def fit(
     """
     table = RunTable.read(source, columns, units, where)
     if law is not None:
-        one = _one(table, law, delta, threshold, resamples, seed)
+        one = fit_one(table, law, delta, threshold, resamples, seed)
         one._table = table
         return one
     laws = {}
     for name in (*LAWS, *FRONTIERS):
-        if _applies(table, name):
-            laws[name] = _one(table, name, delta, None, resamples, seed)
+        if table.carries(name):
+            laws[name] = fit_one(table, name, delta, None, resamples, seed)
     if not laws:
         raise TableError(
             f"no law fits the columns of {table.source} ({', '.join(sorted(table.columns))}); map a loss column."
@@ -113,24 +110,15 @@ def _measured(ends: np.ndarray, unit: str, n: int, interval: str) -> Measured:
     )  # fmt: skip
 
 
-def _applies(table: RunTable, name: str) -> bool:
-    if name in LAWS:
-        law = LAWS[name]
-        needs = {law.target, *(i for i in law.inputs if i != "n_params_total")}
-        if name == "repeated" and "tokens_seen" in table:
-            return needs <= set(table.columns) and bool(
-                np.ptp(table.columns["tokens_seen"] / table.columns["n_tokens"]) > 0
-            )
-        return needs <= set(table.columns)
-    needs = {
-        "frontier": {"memorised_share"},
-        "frontier:gap": {"train_loss", "fresh_loss"},
-        "frontier:floor": {"train_loss", "floor"},
-    }[name]
-    return needs <= set(table.columns) or (name == "frontier:gap" and "gap_mse" in table)
-
-
-def _one(table: RunTable, name: str, delta: float | None, threshold: float | None, resamples: int, seed: int) -> Fit:
+def fit_one(
+    table: RunTable,
+    name: str,
+    delta: float | None = None,
+    threshold: float | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Fit:
+    """Return one law fitted to a checked table (see `fit`)."""
     if name in FRONTIERS:
         return frontier(table, name.partition(":")[2] or "share", threshold)
     if name not in LAWS:
@@ -338,4 +326,4 @@ def _sentence(table: RunTable, laws: Mapping[str, Fit]) -> str:
     return " ".join(words)
 
 
-__all__ = ["CRITERIA", "FRONTIERS", "fit", "law_cells", "predict"]
+__all__ = ["FRONTIERS", "fit", "fit_one", "law_cells", "predict"]

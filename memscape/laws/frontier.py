@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq, minimize
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from memscape.errors import TableError, unknown
 from memscape.laws.quantity import format_quantity
@@ -69,7 +69,10 @@ def _squared_gap(table: RunTable) -> np.ndarray:
         np.nan_to_num(table.columns.get(f"{loss}_sem", np.zeros(len(table)))) ** 2
         for loss in ("train_loss", "fresh_loss")
     )
-    return (table.column("fresh_loss") - table.column("train_loss")) ** 2 + sem
+    train = table.columns.get("best_train_loss", table.columns.get("train_loss"))
+    if train is None:
+        train = table.column("train_loss")
+    return (table.column("heldout_loss") - train) ** 2 + sem
 
 
 CRITERIA: dict[str, Criterion] = {
@@ -80,7 +83,7 @@ CRITERIA: dict[str, Criterion] = {
             lambda table: table.column("memorised_share"), lambda value: value,
         ),
         Criterion(
-            "gap", "squared train-held-out gap, nats²", 0.04, (0.01, 0.02, 0.04, 0.045, 0.055, 0.1), False, "fresh_loss", False,
+            "gap", "squared train-held-out gap, nats²", 0.04, (0.01, 0.02, 0.04, 0.045, 0.055, 0.1), False, "heldout_loss", False,
             _squared_gap, _log,
         ),
         Criterion(
@@ -123,7 +126,7 @@ class Straight:
 
     @property
     def t(self) -> float:
-        return float(student.ppf(0.975, self.freedom)) if self.freedom > 0 else math.inf
+        return float(stdtrit(self.freedom, 0.975)) if self.freedom > 0 else math.inf
 
     def gamma(self) -> tuple[float, float | None, float | None]:
         """Return γ = 1/b and its interval; an open end is None."""
@@ -169,7 +172,7 @@ def crossings(table: RunTable, criterion: Criterion, threshold: float, rule: str
     for n, at, curve, j in zip(sizes, members, monotone, places, strict=True):
         ln_d = np.log(cells.inputs["n_tokens"][at])
         total = float(cells.inputs["n_params_total"][at].mean()) if "n_params_total" in cells.inputs else float(n)
-        if j == 0 and rule == "interpolate" or j == len(at):
+        if (j == 0 and rule == "interpolate") or j == len(at):
             side, end = ("before the grid", ln_d[0]) if j == 0 else ("beyond the grid", ln_d[-1])
             found.append(
                 Crossing(float(n), total, float(end), 0.0, side, float(end), tuple(cells.runs[at[min(j, len(at) - 1)]]))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from memscape.laws.law import Law
 from memscape.laws.solver import Tie, huber, objective, solve
@@ -42,9 +42,8 @@ class Problem:
     objective: float
     finished: bool
     cells: Cells
-    seed_variance: float = 0.0
-    """Variance of the mean over seeds of the shift that all runs of a seed share."""
-    seed_freedom: int = 0
+    shift: "SeedShift | None" = None
+    """What all runs of a seed share; None with one seed."""
 
     @property
     def residual(self) -> np.ndarray:
@@ -94,23 +93,51 @@ class Problem:
         """Return the rise of F at the ends of each quantity's interval, and g's delta-method variance, for ∇g (T, P)."""
         pull = np.linalg.pinv(self.jacobian.T @ self.jacobian, rcond=1e-14)
         variance = np.maximum(np.einsum("tp,pq,tq->t", gradient, pull, gradient), 1e-300)
-        own = self.scale * variance
-        shift = gradient @ (pull @ self.jacobian.sum(0))
-        common = self.seed_variance * shift**2
-        freedom = (own + common) ** 2 / (own**2 / self.freedom + common**2 / max(1, self.seed_freedom))
-        width = student.ppf(0.5 + confidence / 2, freedom)
-        return 0.5 * width**2 * self._spread() * self._factor() * (1 + common / own), variance / self._inside()
+        if self.shift is None:
+            width = np.full(len(gradient), stdtrit(self.freedom, 0.5 + confidence / 2) ** 2)
+        else:
+            moved = gradient @ (pull @ self.jacobian.sum(0))
+            width = self.shift.width(self.freedom, moved**2 / (self.scale * variance), confidence)
+        return 0.5 * width * self._spread() * self._factor(), variance / self._inside()
 
 
-def estimate(law: Law, cells: Cells, delta: float | None = None, starts: np.ndarray | None = None) -> Problem:
-    """Return the law at the best optimum found from all its starts."""
+@dataclass(frozen=True)
+class SeedShift:
+    """Two-way layout of ln(measurement) over cells and seeds: how far do whole seeds lie apart?"""
+
+    between: float
+    """Mean square of the seeds' means, with `n_seeds` - 1 degrees of freedom."""
+    error: float
+    """Mean square of the rest."""
+    n_seeds: int
+    n_cells: int
+
+    def width(self, freedom: int, ratio: np.ndarray, confidence: float) -> np.ndarray:
+        """Return the squared half-width, in own variances, of quantities that a common shift moves by sqrt(ratio).
+
+        Two variances with few and many degrees of freedom have no exact t: the mean of Welch's quantile, which covers
+        too rarely, and Cochran's, which covers too often, is used; without a shift it is the t of the own freedom.
+        """
+        excess = max(0.0, self.between - self.error / self.n_cells) / self.n_seeds
+        total, weight = 1 + ratio * excess, ratio * excess / (1 + ratio * excess)
+        level, few = 0.5 + confidence / 2, self.n_seeds - 1
+        cochran = (1 - weight) * stdtrit(freedom, level) + weight * stdtrit(few, level)
+        welch = stdtrit(1 / ((1 - weight) ** 2 / freedom + weight**2 / few), level)
+        return total * ((cochran + welch) / 2) ** 2
+
+
+def estimate(
+    law: Law, cells: Cells, delta: float | None = None, starts: np.ndarray | None = None, kept: int = KEPT_STARTS
+) -> Problem:
+    """Return the law at the best optimum found: all starts are evaluated, the best `kept` descended from."""
     x = np.log(np.stack([cells.inputs[name] for name in law.inputs]))
     y = np.array([np.log(values).mean() for values in cells.seeds])
     grid = law.starts() if starts is None else starts
     width = 0.05 if delta is None else delta
     value = objective(law, x, y, np.clip(grid, law.lower, law.upper), width)
-    best = grid[np.argsort(np.where(np.isfinite(value), value, np.inf))[:KEPT_STARTS]]
-    found = solve(law, x, y, best, width)
+    best = grid[np.argsort(np.where(np.isfinite(value), value, np.inf))[:kept]]
+    rough = solve(law, x, y, best, width, max_steps=100, tolerance=1e-6)
+    found = solve(law, x, y, rough.theta[np.argsort(rough.objective)[:8]], width)
     order = np.argsort(found.objective)
     if delta is None:
         for _ in range(2):
@@ -121,7 +148,6 @@ def estimate(law: Law, cells: Cells, delta: float | None = None, starts: np.ndar
             found = solve(law, x, y, top, width)
             order = np.argsort(found.objective)
     k = order[0]
-    variance, freedom = seed_shift(cells)
     return Problem(
         law,
         x,
@@ -131,26 +157,22 @@ def estimate(law: Law, cells: Cells, delta: float | None = None, starts: np.ndar
         float(found.objective[k]),
         bool(found.finished[k]),
         cells,
-        variance,
-        freedom,
+        seed_shift(cells),
     )
 
 
-def seed_shift(cells: Cells) -> tuple[float, int]:
-    """Return the variance of the mean of the shift shared by all runs of a seed, and its degrees of freedom.
-
-    Two-way layout of ln(measurement) over cells and seeds; (0, 0) if fewer than two seeds are in fewer than two cells.
-    """
+def seed_shift(cells: Cells) -> SeedShift | None:
+    """Return the two-way layout of the cells that have every seed; None with fewer than two seeds or cells."""
     names = sorted({s for cell in cells.seed_names for s in cell})
-    full = [i for i, cell in enumerate(cells.seed_names) if len(cell) == len(names) and sorted(cell) == names]
+    full = [i for i, cell in enumerate(cells.seed_names) if sorted(cell) == names]
     if len(names) < 2 or len(full) < 2:
-        return 0.0, 0
+        return None
     table = np.array([np.log(cells.seeds[i])[np.argsort(cells.seed_names[i])] for i in full])
     table = table - table.mean(1, keepdims=True)
-    shift = table.mean(0)
+    mean = table.mean(0)
     n_cells, n_seeds = table.shape
-    error = ((table - shift) ** 2).sum() / (n_cells - 1) / (n_seeds - 1)
-    return max(0.0, float((shift**2).sum() / (n_seeds - 1) - error / n_cells)) / n_seeds, n_seeds - 1
+    error = float(((table - mean) ** 2).sum() / (n_cells - 1) / (n_seeds - 1))
+    return SeedShift(float((mean**2).sum() / (n_seeds - 1)), error, n_seeds, n_cells)
 
 
 def profile(
@@ -211,7 +233,7 @@ def resample(problem: Problem, resamples: int = 1000, seed: int = 0) -> np.ndarr
     n = len(problem.y)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
     start = np.repeat(problem.theta[None], resamples, 0)
-    return solve(problem.law, problem.x, problem.y, start, problem.delta, counts).theta
+    return solve(problem.law, problem.x, problem.y, start, problem.delta, counts, max_steps=150, tolerance=1e-8).theta
 
 
 def without(problem: Problem, keep: np.ndarray) -> Problem:

@@ -29,7 +29,7 @@ class Law:
     formula: str
     source: str
     target: str
-    """The column it predicts: fresh_loss (nats/token) or memorised_bits."""
+    """The column it predicts: heldout_loss (nats/token) or memorised_bits."""
     inputs: tuple[str, ...]
     params: tuple[str, ...]
     value: Callable[[np.ndarray, np.ndarray], Prediction]
@@ -131,6 +131,32 @@ def repeated(theta: np.ndarray, x: np.ndarray) -> Prediction:
     )
 
 
+def limited(theta: np.ndarray, x: np.ndarray) -> Prediction:
+    """L = E + A/N'^α + B/D^β with surplus parameters fading; θ = ln A, ln B, ln E, α, β, ln R_N; x = ln N, ln D.
+
+    N' = U_N + U_N R_N (1 - e^(-(N/U_N-1)/R_N)), U_N = min(N, N_opt(D)), N_opt = (αA/βB)^(1/α) D^(β/α): what Chinchilla's
+    law calls for at D tokens.
+    """
+    ln_a, ln_b, ln_e, alpha, beta, ln_rn = theta.T[:, :, None]
+    optimal = (np.log(alpha / beta) + ln_a - ln_b + beta * x[1]) / alpha
+    free = optimal < x[0]
+    size, by_rn, by_un = _saturated(np.where(free, optimal, x[0]), x[0], np.exp(ln_rn))
+    by_un = np.where(free, by_un, 0.0)
+    f, (a, b, e) = log_sum([ln_a - alpha * size, ln_b - beta * x[1], np.broadcast_to(ln_e, (len(theta), x.shape[-1]))])
+    pull = -a * by_un
+    return f, np.stack(
+        [
+            a + pull,
+            b - pull,
+            e,
+            -a * size + pull * (1 / alpha - optimal),
+            -b * x[1] + pull * (x[1] - 1 / beta),
+            -a * alpha * by_rn,
+        ],
+        1,
+    )
+
+
 def _saturated(base: np.ndarray, total: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return ln of base (1 + r (1 - e^(-(total/base - 1)/r))), from logs, and its slopes in ln r and ln base."""
     times = np.exp(np.clip(total - base, 0.0, 700.0))
@@ -162,7 +188,7 @@ def _capacity(theta: np.ndarray, x: np.ndarray, keep: list[int]) -> Prediction:
 _E, _EXPONENT = (-1.0, -0.5, 0.0, 0.5, 1.0), (0.0, 0.5, 1.0, 1.5, 2.0)
 _LN = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)
 _FREE, _PRE = (0.0, 4.0), (-15.0, 60.0)
-_LOSS = "fresh_loss"
+_LOSS = "heldout_loss"
 
 
 def _boxes(*boxes: tuple[float, float]) -> dict[str, tuple[float, ...]]:
@@ -221,6 +247,13 @@ LAWS: dict[str, Law] = {
                 }
             },
             units={"E": "nats/token", "R_D": "repetitions"},
+        ),
+        Law(
+            "data-limited", "L = E + A/N'^α + B/D^β", "Chinchilla's law with the N' of Muennighoff et al. 2023, arXiv 2305.16264", _LOSS,
+            ("n_params", "n_tokens"), ("ln_A", "ln_B", "ln_E", "alpha", "beta", "ln_R_N"), limited,
+            **_boxes(_PRE, _PRE, (-12.0, 3.0), (0.02, 4.0), (0.02, 4.0), (-3.0, 7.0)),
+            grid=((0.0, 5.0, 10.0), (0.0, 5.0, 10.0), (-1.0, 0.0, 1.0), (0.25, 0.5, 1.0), (0.25, 0.5, 1.0), (0.0, 1.7)),
+            units={"E": "nats/token"},
         ),
         Law(
             "broken", "L = E + A/N^α + (B/D^β)(1 + D/D_b)^-κ", "Caballero et al. 2022, arXiv 2210.14891, one break, in D", _LOSS,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from memscape.laws.frontier import Straight
 from memscape.laws.intervals import Problem
@@ -46,7 +46,7 @@ def _for_gamma(table: RunTable, line: Straight) -> list[dict[str, Any]]:
         spread = line.scatter**2 / s2 if s2 > 0 else 1.0
         k = line.freedom + 2
         more = spread + (z - line.middle) ** 2 * k / (k + 1)
-        shrink = float(student.ppf(0.975, line.freedom + 1) / line.t * math.sqrt(spread / more))
+        shrink = float(stdtrit(line.freedom + 1, 0.975) / line.t * math.sqrt(spread / more))
         d = math.exp(line.a + line.b * (z - line.middle))
         found.append(
             {

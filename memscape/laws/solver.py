@@ -75,8 +75,8 @@ def solve(
     delta: float | np.ndarray = 1e-3,
     weights: np.ndarray | None = None,
     tie: Tie | None = None,
-    max_steps: int = 300,
-    tolerance: float = 1e-11,
+    max_steps: int = 200,
+    tolerance: float = 1e-9,
 ) -> Solutions:
     """Return the minimiser reached from each start.
 

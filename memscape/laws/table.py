@@ -21,6 +21,7 @@ import numpy as np
 
 from memscape.errors import TableError
 from memscape.folder import read_json
+from memscape.laws.law import LAWS
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "run_id": ("run", "id", "name"),
@@ -51,6 +52,17 @@ ONE_ONLY = ("tokenizer", "vocab_size", "corpus")
 """Columns that must hold one value: nats/token under two tokenizers or corpora are no common unit."""
 
 LOSSES = ("train_loss", "fresh_loss", "other_loss")
+
+BEST = ("best_fresh_loss", "best_train_loss")
+"""Lowest held-out loss along training, and the training loss then."""
+
+
+FRONTIERS = {
+    "frontier": ("memorised_share",),
+    "frontier:gap": ("train_loss", "heldout_loss"),
+    "frontier:floor": ("train_loss", "floor"),
+}
+"""Laws of size, one a criterion, and the columns each needs; the other laws are `LAWS`."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,7 @@ class RunTable:
             if not keep.any():
                 raise TableError(f"no row has {key} = {value!r}; leave out `where` or choose a value that occurs.")
         if units == "bits":
-            for loss in (*LOSSES, "floor", "uniform_loss"):
+            for loss in (*LOSSES, *BEST, "floor", "uniform_loss"):
                 if loss in found:
                     found[loss] = found[loss] * math.log(2)
         return _checked(found, name)
@@ -138,6 +150,16 @@ class RunTable:
                 f"the law needs a column {name!r}; {self.source} has {have}. Map it: columns={{{name!r}: 'yours'}}."
             )
         return self.columns[name]
+
+    def carries(self, law: str) -> bool:
+        """Return whether the table has the columns that a law needs; the repeated-data law also needs repetition."""
+        have = set(self.columns)
+        if law in FRONTIERS:
+            return set(FRONTIERS[law]) <= have or (law == "frontier:gap" and "gap_mse" in have)
+        needs = {LAWS[law].target, *LAWS[law].inputs} - {"n_params_total"}
+        if not needs <= have:
+            return False
+        return "tokens_seen" not in needs or bool(np.ptp(self.columns["tokens_seen"] / self.columns["n_tokens"]) > 0)
 
     def cells(self, target: str, best: str | None = None, largest: bool = False) -> Cells:
         """Return the cells of `target`, each at the learning rate where `best` is lowest (or largest) over the seeds.
@@ -226,7 +248,7 @@ def _rows(source: Any) -> tuple[list[Mapping[str, Any]], str]:
                 raise TableError(
                     f"expected finished runs at {path}/runs/*/result.json, found none; run `memscape sweep` first."
                 )
-            return [read_json(file) for file in files], str(path)
+            return [_with_best(read_json(file), file.parent / "metrics.parquet") for file in files], str(path)
         if not path.is_file():
             raise TableError(f"expected a folder of runs or a table at {path}, found nothing; check the path.")
         return _file_rows(path), str(path)
@@ -244,6 +266,19 @@ def _rows(source: Any) -> tuple[list[Mapping[str, Any]], str]:
     raise TableError(
         f"expected a folder, file, DataFrame or rows, got {type(source).__name__}; pass the path of a table."
     )
+
+
+def _with_best(row: dict[str, Any], metrics: Path) -> dict[str, Any]:
+    """Add the training loss at the evaluation with the lowest held-out loss, where the history was kept."""
+    if "best_fresh_loss" not in row or not metrics.exists():
+        return row
+    import pyarrow.parquet
+
+    history = pyarrow.parquet.read_table(metrics, columns=["train_loss", "fresh_loss"])
+    train, fresh = (np.array(history[name].to_pylist(), dtype=float) for name in ("train_loss", "fresh_loss"))
+    if not np.isfinite(fresh).any():
+        return row
+    return {**row, "best_train_loss": float(train[np.nanargmin(fresh)])}
 
 
 def _file_rows(path: Path) -> list[Mapping[str, Any]]:
@@ -358,8 +393,8 @@ def _checked(found: dict[str, np.ndarray], name: str) -> RunTable:
             raise TableError(
                 f"the table mixes {len(kinds)} values of {column} ({some}); fit them apart: where={{{column!r}: ...}}."
             )
-    _refuse_wrong_units(table, losses)
-    notes = []
+    _refuse_wrong_units(table)
+    notes = _derive(table)
     if len({str(v) for v in table.get("family", np.zeros(1))}) > 1:
         notes.append("the table mixes model families; fit them apart with where={'family': ...} to compare them")
     return RunTable(table, name, dropped, tuple(notes))
@@ -384,12 +419,40 @@ def _repeats(found: dict[str, np.ndarray]) -> np.ndarray:
     return again
 
 
-def _refuse_wrong_units(table: dict[str, np.ndarray], losses: list[str]) -> None:
-    """Refuse losses that are probably bits, perplexities or sums."""
+def _derive(table: dict[str, np.ndarray]) -> list[str]:
+    """Add `heldout_loss`, and count memorised bits against it; return what to say about it.
+
+    An overfitted model pays more for unseen text than it must, and would be credited with the difference as memory.
+    Where the history of a run is known, the lowest held-out loss along it is the reference instead of the last.
+    """
+    if "best_fresh_loss" not in table:
+        if "fresh_loss" in table:
+            table["heldout_loss"] = table["fresh_loss"]
+        return []
+    best = np.where(np.isfinite(table["best_fresh_loss"]), table["best_fresh_loss"], table["fresh_loss"])
+    table["heldout_loss"] = best
+    text = not str(table.get("corpus", np.array([""], dtype=object))[0]).startswith("random:")
+    if text and {"train_loss", "floor", "memorised_bits"} <= set(table):
+        per_bit = table["n_tokens"] / math.log(2)
+        table["memorised_bits"] = np.maximum(0.0, best - table["train_loss"]) * per_bit
+        table["data_bits"] = np.maximum(0.0, best - table["floor"]) * per_bit
+        with np.errstate(invalid="ignore", divide="ignore"):
+            table["memorised_share"] = table["memorised_bits"] / table["data_bits"]
+    return ["held-out loss is the lowest along each run, and memorised bits are counted against it"]
+
+
+def _refuse_wrong_units(table: dict[str, np.ndarray]) -> None:
+    """Refuse losses that are probably bits, perplexities or sums.
+
+    The last held-out loss of an overfitted run may exceed ln V honestly; the lowest, and the training loss, may not.
+    """
     uniform = table.get("uniform_loss")
     if uniform is None and "vocab_size" in table:
         uniform = np.log(table["vocab_size"])
-    for loss in losses:
+    judged = [loss for loss in ("train_loss", "best_fresh_loss") if loss in table] or ["fresh_loss"]
+    for loss in judged:
+        if loss not in table:
+            continue
         typical = float(np.median(table[loss]))
         if typical > 14:
             raise TableError(
@@ -400,6 +463,6 @@ def _refuse_wrong_units(table: dict[str, np.ndarray], losses: list[str]) -> None
         over = table[loss] / uniform
         if np.median(over) > 1.1 or np.mean(over > 1.1) > 0.3:
             raise TableError(
-                f"{loss} is {typical:.3g} at the median where guessing costs ln V = {float(np.median(uniform)):.3g} nats/token: "
-                f"bits suspected; pass units='bits', or divide by log2 e."
+                f"{loss} is {typical:.3g} at the median where guessing costs ln V = {float(np.median(uniform)):.3g} "
+                f"nats/token: bits suspected; pass units='bits'."
             )
