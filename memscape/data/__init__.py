@@ -2,9 +2,10 @@
 
 from memscape.data.corpus import Corpus, open_corpus
 from memscape.data.documents import Document
+from memscape.data.order import batch_indices
 from memscape.data.splits import Split, split_corpus
 from memscape.data.tokenizer import Tokenizer, open_tokenizer
-from memscape.data.tokens import Sequences, batch_indices, batches
+from memscape.data.tokens import Sequences, batches
 
 __all__ = [
     "Corpus",

@@ -14,6 +14,8 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float64, Integer
 
+from memscape.data.hashing import GOLDEN, mix
+
 NEAR = 0.5
 """A sequence half of whose windows occurred before is a near duplicate."""
 
@@ -22,8 +24,6 @@ WINDOW_BYTES = 32
 
 MOST_WINDOWS = 1 << 24
 """Windows held at once; beyond this number a sample of them is kept."""
-
-_MULTIPLIER = 0x9E3779B97F4A7C15
 
 
 def window_tokens(bytes_per_token: float, seq_len: int) -> int:
@@ -49,12 +49,12 @@ def repeated_share(
     limit = np.uint64(min(2**64 - 1, 2**64 * most_windows // max(1, n * seq_len)))
     hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     whole = np.zeros(n, np.uint64)
-    powers = np.array([pow(_MULTIPLIER, t, 2**64) for t in range(seq_len)], dtype=np.uint64)
+    powers = np.array([pow(int(GOLDEN), t, 2**64) for t in range(seq_len)], dtype=np.uint64)
     block = max(1, (1 << 20) // seq_len)
     for start in range(0, n, block):
         rows = np.asarray(tokens[start : start + block]).astype(np.int64)
-        spelled = _mix((rows + 2).astype(np.uint64))
-        whole[start : start + len(rows)] = _mix((spelled * powers).sum(axis=1, dtype=np.uint64))
+        spelled = mix((rows + 2).astype(np.uint64))
+        whole[start : start + len(rows)] = mix((spelled * powers).sum(axis=1, dtype=np.uint64))
         if 0 < window <= seq_len:
             found = _window_hashes(spelled, window)
             kept = (rows[:, window - 1 :] >= 0) & (found <= limit)
@@ -76,15 +76,8 @@ def _first_owner(hashes: np.ndarray, owner: np.ndarray) -> np.ndarray:
 
 def _window_hashes(spelled: np.ndarray, window: int) -> np.ndarray:
     """Hash every window by doubling: its left half times a power plus its right half."""
-    width, power = 1, _MULTIPLIER
+    width, power = 1, int(GOLDEN)
     while width < window:
         spelled = spelled[:, :-width] * np.uint64(power) + spelled[:, width:]
         width, power = 2 * width, power * power % 2**64
-    return _mix(spelled)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """Spread 64-bit numbers evenly (the finaliser of splitmix64)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return mix(spelled)

@@ -1,24 +1,25 @@
-"""Token sequences: in memory or mapped from disk, in which order are they seen, epoch after epoch?
+"""Token sequences, in memory or mapped from disk: what is one training set, and the floor of its loss?
 
 A set of sequences is an array (n, seq_len) of token ids without begin tokens. Whoever trains puts the begin token first
 and drops the last token: inputs are [BOS, t1 .. t(T-1)], targets t1 .. tT, so every token is predicted and the floor
 H(p̂)/T of `theory.floors` is exact. A sequence shorter than seq_len ends in -1, which is no token and no target.
 
 >>> s = Sequences(np.arange(12).reshape(4, 3), np.zeros(4, int))
->>> s.n_tokens, s.first(7).n_tokens, batch_indices(4, batch_size=3, step=1, seed=0).shape
-(12, 6, (3,))
+>>> s.n_tokens, s.first(7).n_tokens, round(s.floor(), 4)
+(12, 6, 0.4621)
 """
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, Integer
 
+from memscape.data.order import batch_indices
 from memscape.errors import CorpusError, FolderError
 from memscape.folder import write_whole
 from memscape.theory import floors
@@ -92,24 +93,6 @@ class Sequences:
             return cls(*(np.load(name, mmap_mode="r", allow_pickle=False) for name in names))
         except (OSError, ValueError) as problem:
             raise FolderError(f"{path}.npy cannot be read ({problem}); delete its folder and repeat.") from problem
-
-
-@lru_cache(maxsize=8)
-def epoch_order(n_sequences: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
-    """Return the order of the sequences in one epoch: a permutation that depends on the three arguments alone."""
-    order = np.random.default_rng([seed, epoch]).permutation(n_sequences)
-    order.flags.writeable = False
-    return order
-
-
-def batch_indices(n_sequences: int, batch_size: int, step: int, seed: int) -> Int64[np.ndarray, " batch_size"]:
-    """Return which sequences step `step` sees: epoch after epoch, a batch may end one and begin the next.
-
-    After k n / batch_size steps every sequence has been seen exactly k times; a run resumed at `step` sees what it
-    would have seen.
-    """
-    epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_sequences)
-    return np.concatenate([epoch_order(n_sequences, seed, int(e))[places[epochs == e]] for e in np.unique(epochs)])
 
 
 def batches(

@@ -66,22 +66,6 @@ def test_the_floor_of_padded_lines_counts_their_tokens_only():
     assert Sequences(tokens, np.arange(3)).floor() == pytest.approx(math.log(3) / (7 / 3))
 
 
-@settings(deadline=None)
-@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 5))
-def test_every_sequence_is_seen_once_an_epoch(n, batch_size, seed):
-    """Epochs are exact: after k epochs' worth of positions each sequence came k times."""
-    steps = math.ceil(3 * n / batch_size)
-    seen = np.concatenate([batch_indices(n, batch_size, step, seed) for step in range(steps)])
-    for epoch in range(3):
-        assert sorted(seen[epoch * n : (epoch + 1) * n]) == list(range(n))
-
-
-def test_epochs_differ_in_order_and_seeds_in_everything():
-    """Each epoch is shuffled anew."""
-    orders = {tuple(batch_indices(20, 20, step, seed)) for step in range(3) for seed in range(3)}
-    assert len(orders) == 9
-
-
 def test_a_prefetched_stream_resumes_where_it_stopped():
     """Batch k is the same whether the stream began at 0 or at k."""
     pool = sequences(23, 4)
