@@ -35,7 +35,8 @@ class Memory:
     ):
         """Hold `patterns` (rows; `Shards` for more than memory holds; none yet is fine).
 
-        `energy`: distance, mchn, classical, dense or rectified (of `degree`), exponential. beta: see that energy in `energies`.
+        `energy`: distance, mchn, classical, dense or rectified (of `degree`), exponential; `energies` has the formulas
+        and what beta means in each.
         """
         if energy not in CONTINUOUS + BINARY:
             raise unknown("energy", energy, CONTINUOUS + BINARY)

@@ -1,7 +1,8 @@
 """What does a memory give back for a cue, and how did its energy fall on the way?
 
 `retrieve` iterates one update until the state stands still. Continuous states move by the mean shift (distance energy)
-or by attention (mchn); states of +1 and -1 flip one neuron after another to the sign of lower energy (classical, dense, rectified, exponential). No update raises its energy, whatever the patterns.
+or by attention (mchn); states of +1 and -1 flip one neuron after another to the sign of lower energy (classical,
+dense, rectified, exponential). No update raises its energy, whatever the patterns.
 
 >>> patterns = torch.eye(4, dtype=torch.float64)
 >>> answer = retrieve(torch.tensor([[0.9, 0.2, 0.0, 0.1]], dtype=torch.float64), patterns, beta=8.0)
@@ -72,8 +73,9 @@ def retrieve(
     """Return where the states go under the memory's update, after at most `max_steps`.
 
     `energy`: distance (x <- (1 - a) x + a sum_i p_i rho_i, a = `damping` in (0, 2]), mchn (softmax attention at
-    `beta`), classical, dense (z^`degree`), rectified (the same of max(z, 0)), exponential. Continuous states stand still when a step is shorter than `tolerance`
-    (1 + |x|), binary ones when a sweep flips nothing; the order of neurons is drawn from `generator`.
+    `beta`), classical, dense (z^`degree`), rectified (max(z, 0)^`degree`), exponential. Continuous states stand still
+    when a step is shorter than `tolerance` (1 + |x|), binary ones when a sweep flips nothing; the order of neurons is
+    drawn from `generator`.
     Raises ShapeError for widths that differ, or binary energies with states other than +1 and -1.
     """
     x = state.reshape(-1, state.shape[-1])

@@ -1,0 +1,305 @@
+"""How many patterns can a memory hold, and how damaged may the cue be?
+
+Random patterns of +1 and -1 are stored, cues are damaged by flipping a share of their signs, and a cue counts as
+retrieved if its last state overlaps its pattern by 0.96 or more. Theory to compare with: the classical network holds
+0.138 n patterns (Amit, Gutfreund & Sompolinsky 1985), a dense one of degree r a multiple of n^(r-1) (1606.01164), the
+exponential one up to 2^(n/2) (1702.01929).
+
+`memscape recall --out DIR` runs all four experiments into DIR/recall.json and draws DIR/recall.html.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import t as student
+from torch import Tensor
+
+from memscape.folder import claim, read_json, write_json, write_whole, writing
+from memscape.memory.retrieval import retrieve
+from memscape.progress import Budget, bar, say
+from memscape.theory.measure import Measured, mean
+
+RETRIEVED = 0.96
+"""Least final overlap m = x.rho/n of a retrieved pattern: at 0.138 n the theory's own overlap is 0.967."""
+
+
+class Curve(BaseModel):
+    """Success against load for one memory, one size and one damage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    memory: str
+    """classical, dense (degree 3) or exponential."""
+    n: int
+    """Neurons."""
+    flipped: float
+    """Share of the cue's signs that were flipped."""
+    load: list[float]
+    """Patterns over the theory's scale: n, n^2 or 2^(n/2)."""
+    n_patterns: list[int]
+    success: list[Measured]
+    """Share of the cues retrieved, over networks."""
+
+
+class Recall(BaseModel):
+    """What the recall experiments found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    curves: list[Curve]
+    half: dict[str, list[Measured]]
+    """For each memory the load of 50 % success at each size."""
+    capacity: dict[str, Measured]
+    """classical: that load for n -> infinity (a line in 1/n); dense: the power of n in the number of patterns of 50 %
+    success; exponential: the rate a of that number 2^(a n)."""
+    theory: dict[str, str]
+    left: int
+    """Points the time budget did not reach; repeat the command to run them."""
+
+    @property
+    def sentence(self) -> str:
+        """The answer in one line."""
+        if self.left:
+            return f"{self.left} points are left; repeat the command to go on."
+        words = {
+            "classical": "classical up to {} n patterns (theory 0.138)",
+            "dense": "dense of degree 3 up to a multiple of n^{} (theory 2)",
+            "exponential": "exponential up to 2^(a n) with a = {} (theory: at most 1/2)",
+        }
+        told = [words[m].format(f"{v.value:.3f} [{v.low:.3f}, {v.high:.3f}]") for m, v in self.capacity.items()]
+        return f"Half of the cues return: {'; '.join(told) or 'no memory was run at three sizes'}."
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve to run."""
+
+    memory: str
+    n: int
+    flipped: float
+    loads: tuple[float, ...]
+    networks: int = 16
+    cues: int = 20
+
+    @property
+    def counts(self) -> list[int]:
+        return [max(2, round(load * SCALE[self.memory](self.n))) for load in self.loads]
+
+
+def experiment() -> list[Series]:
+    """Return the four parts: classical without damage, dense and exponential with 10 % flips, and damage by load."""
+    critical = (0.12, 0.135, 0.145, 0.15, 0.155, 0.16, 0.17)
+    return [
+        *(Series("exponential", n, 0.1, (0.125, 0.25, 0.5, 1.0, 2.0, 4.0), cues=50) for n in (16, 20, 24, 28)),
+        *(Series("dense", n, 0.1, (0.03, 0.045, 0.06, 0.075, 0.09), cues=30) for n in (40, 60, 80, 100)),
+        *(Series("classical", 500, damage, (0.02, 0.05, 0.08, 0.11, 0.14), 8) for damage in (0.1, 0.2, 0.3, 0.4)),
+        *(Series("classical", n, 0.0, critical, networks=24) for n in (500, 1000, 2000)),
+    ]
+
+
+SCALE: dict[str, Callable[[int], float]] = {
+    "classical": float,
+    "dense": lambda n: float(n) ** 2,
+    "exponential": lambda n: 2.0 ** (n / 2),
+}
+THEORY = {
+    "classical": "0.138 n patterns (Amit, Gutfreund & Sompolinsky 1985)",
+    "dense": "a multiple of n^2 for degree 3 (1606.01164)",
+    "exponential": "exp(alpha n) with alpha < ln(2)/2, at most 2^(n/2) (1702.01929)",
+}
+
+
+def signs(*shape: int, generator: torch.Generator) -> Float[Tensor, "..."]:
+    """Return random +1 and -1, equally likely."""
+    return torch.randint(0, 2, shape, generator=generator).float() * 2 - 1
+
+
+def damaged(patterns: Float[Tensor, "*B n"], flipped: float, generator: torch.Generator) -> Float[Tensor, "*B n"]:
+    """Return patterns with `flipped` n signs flipped in each, at random places; a broken number is rounded by lot."""
+    n_flips = (flipped * patterns.shape[-1] + torch.rand(patterns.shape[:-1], generator=generator)).floor()
+    order = torch.rand(patterns.shape, generator=generator).argsort(-1)
+    return torch.where(order < n_flips.unsqueeze(-1), -patterns, patterns)
+
+
+def settle(
+    states: Float[Tensor, "R B n"], patterns: Float[Tensor, "R M n"], generator: torch.Generator, sweeps: int = 60
+) -> Float[Tensor, "R B n"]:
+    """Return the fixed points of R classical networks at once: asynchronous x_i <- sign(sum_j W_ij x_j), W_ii = 0.
+
+    It keeps overlaps instead of W, so a flip costs M rather than n.
+    """
+    n_patterns, n = patterns.shape[1:]
+    x, columns = states.permute(2, 0, 1).contiguous(), patterns.permute(2, 0, 1).contiguous()
+    overlap = states @ patterns.mT
+    for _ in range(sweeps):
+        moved = False
+        for i in torch.randperm(n, generator=generator).tolist():
+            field = torch.bmm(overlap, columns[i].unsqueeze(2)).squeeze(2).sub_(x[i], alpha=n_patterns)
+            wrong = field * x[i] < 0
+            if wrong.any():
+                moved = True
+                change = torch.where(wrong, -2 * x[i], 0.0)
+                x[i] += change
+                overlap.addcmul_(change.unsqueeze(2), columns[i].unsqueeze(1))
+        if not moved:
+            break
+    return x.permute(1, 2, 0)
+
+
+def success(
+    memory: str, n: int, n_patterns: int, flipped: float, networks: int, cues: int, seed: int
+) -> Float[np.ndarray, " R"]:
+    """Return the share of `cues` that each of `networks` random networks retrieves."""
+    generator = torch.Generator().manual_seed(seed)
+    cues = min(cues, n_patterns)
+    if memory == "classical":
+        patterns = signs(networks, n_patterns, n, generator=generator)
+        end = settle(damaged(patterns[:, :cues], flipped, generator), patterns, generator)
+        overlap = (end * patterns[:, :cues]).mean(2)
+        return (overlap >= RETRIEVED).double().mean(1).numpy()
+    shares = []
+    for _ in range(networks):
+        patterns = signs(n_patterns, n, generator=generator)
+        cue = damaged(patterns[:cues], flipped, generator)
+        end = retrieve(cue, patterns, energy=memory, degree=3, max_steps=30, generator=generator).state
+        shares.append(((end * patterns[:cues]).mean(1) >= RETRIEVED).double().mean().item())
+    return np.array(shares)
+
+
+def half_point(load: Float[np.ndarray, " K"], shares: Float[np.ndarray, "K R"]) -> float:
+    """Return the load at which mean success falls through one half, by linear interpolation; nan if it never does."""
+    mean = shares.mean(1)
+    below = np.flatnonzero((mean[1:] < 0.5) & (mean[:-1] >= 0.5))
+    if len(below) == 0:
+        return math.nan
+    i = below[0]
+    return float(load[i] + (load[i + 1] - load[i]) * (mean[i] - 0.5) / (mean[i] - mean[i + 1]))
+
+
+def recall(
+    out: str | Path, *, series: Sequence[Series] | None = None, seed: int = 0, budget: Budget | None = None
+) -> Recall:
+    """Run the recall experiments into `out` and return what they found; about 6 minutes on two cores.
+
+    Each point is kept as soon as it is done, so a stopped run continues. Writes recall.json, recall.html, timing.json.
+    """
+    series, out, budget = list(series or experiment()), Path(out), budget or Budget()
+    points = [(s, load, count) for s in series for load, count in zip(s.loads, s.counts, strict=True)]
+    with writing(out), bar("recall", len(points), "points") as work:
+        claim(out / "plan.json", {"seed": seed, "series": [vars(s) for s in series]})
+        kept = out / "points.json"
+        done: dict[str, list[float]] = read_json(kept) if kept.exists() else {}
+        start = time.monotonic()
+        for s, _, count in points:
+            name = f"{s.memory}/{s.n}/{s.flipped}/{count}"
+            if name not in done and not budget.spent:
+                shares = success(s.memory, s.n, count, s.flipped, s.networks, s.cues, seed + count)
+                done[name] = shares.tolist()
+                write_json(kept, done)
+            work.advance()
+        found = _gather(series, done, seed)
+        write_json(out / "recall.json", found)
+        write_json(out / "timing.json", {"seconds": time.monotonic() - start, "threads": torch.get_num_threads()})
+        write_whole(out / "recall.html", lambda part: part.write_text(_page(found), encoding="utf-8"))
+    say(found.sentence)
+    return found
+
+
+def _gather(series: Sequence[Series], done: dict[str, list[float]], seed: int) -> Recall:
+    curves, shares, left = [], {}, 0
+    for s in series:
+        have = [
+            (load, m) for load, m in zip(s.loads, s.counts, strict=True) if f"{s.memory}/{s.n}/{s.flipped}/{m}" in done
+        ]
+        left += len(s.loads) - len(have)
+        table = np.array([done[f"{s.memory}/{s.n}/{s.flipped}/{m}"] for _, m in have])
+        measured = [mean(row, unit="share of cues", over="networks", seed=seed) for row in table]
+        load, counts = [m / SCALE[s.memory](s.n) for _, m in have], [m for _, m in have]
+        curves.append(Curve(memory=s.memory, n=s.n, flipped=s.flipped, load=load, n_patterns=counts, success=measured))
+        if len(have) == len(s.loads):
+            shares.setdefault((s.memory, s.flipped), []).append((s.n, np.array(load), table))
+    half, capacity = {}, {}
+    for (memory, _), sizes in shares.items():
+        n = np.array([size for size, _, _ in sizes])
+        rng = np.random.default_rng(seed)
+        point = np.array([half_point(load, table) for _, load, table in sizes])
+        if len(sizes) < 3 or np.isnan(point).any():
+            continue
+        draws = np.array(
+            [
+                [
+                    half_point(load, table[:, rng.integers(0, table.shape[1], table.shape[1])])
+                    for _, load, table in sizes
+                ]
+                for _ in range(1000)
+            ]
+        )
+        half[memory] = [
+            Measured(
+                value=v, unit="load", n=table.shape[1], interval="95 % bootstrap over networks",
+                low=float(np.nanquantile(d, 0.025)), high=float(np.nanquantile(d, 0.975)),
+            )
+            for v, d, (_, _, table) in zip(point, draws.T, sizes, strict=True)
+        ]  # fmt: skip
+        capacity[memory] = _extrapolated(memory, n, point, draws)
+    return Recall(curves=curves, half=half, capacity=capacity, theory=THEORY, left=left)
+
+
+def _extrapolated(memory: str, n: np.ndarray, point: np.ndarray, draws: np.ndarray) -> Measured:
+    """Return intercept or slope of the line through the sizes; its interval holds the line's scatter and the draws."""
+    x, change, column = {
+        "classical": (1 / n, lambda y: y, 1),
+        "dense": (np.log(n), lambda y: np.log(y * n.astype(float) ** 2), 0),
+        "exponential": (n.astype(float), lambda y: np.log2(y) + n / 2, 0),
+    }[memory]
+    value = np.polyfit(x, change(point), 1)
+    rest = change(point) - np.polyval(value, x)
+    freedom = len(n) - 2
+    inverse = np.linalg.inv(np.stack([x, np.ones_like(x)]) @ np.stack([x, np.ones_like(x)]).T)
+    scatter = (rest @ rest) / freedom * inverse[column, column]
+    fits = np.array([np.polyfit(x, change(d), 1)[column] for d in draws if np.isfinite(d).all()])
+    width = float(student.ppf(0.975, freedom) * math.sqrt(scatter + fits.var()))
+    unit = {"classical": "patterns/neuron", "dense": "1", "exponential": "1/neuron"}[memory]
+    how = f"95 %, scatter of {len(n)} sizes about a line ({freedom} degrees of freedom) and bootstrap over networks"
+    centre = float(value[column])
+    return Measured(value=centre, unit=unit, n=len(n), low=centre - width, high=centre + width, interval=how)
+
+
+def _page(found: Recall) -> str:
+    """Return one HTML file: success against load, a panel a memory, and success against load and damage."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    titles = [f"{m}: theory {THEORY[m]}" for m in SCALE] + ["classical, n = 500: share retrieved by load and damage"]
+    page = make_subplots(rows=2, cols=2, subplot_titles=titles)
+    axes = {"classical": "patterns / n", "dense": "patterns / n²", "exponential": "patterns / 2^(n/2)"}
+    for place, memory in enumerate(SCALE):
+        row, col = place // 2 + 1, place % 2 + 1
+        for curve in (
+            c for c in found.curves if c.memory == memory and c.flipped == (0.0 if memory == "classical" else 0.1)
+        ):
+            value = np.array([m.value for m in curve.success])
+            spread = [[(v - m.value if v is not None else 0) for m in curve.success for v in [m.high]],
+                      [(m.value - v if v is not None else 0) for m in curve.success for v in [m.low]]]  # fmt: skip
+            bars = {"type": "data", "symmetric": False, "array": spread[0], "arrayminus": spread[1]}
+            page.add_scatter(x=curve.load, y=value, error_y=bars, name=f"{memory}, n = {curve.n}", row=row, col=col)
+        if memory == "classical":
+            page.add_vline(x=0.138, line_dash="dash", row=row, col=col)  # pyright: ignore[reportArgumentType]
+        page.update_xaxes(title=axes[memory], type="log" if memory == "exponential" else "linear", row=row, col=col)
+        page.update_yaxes(title="share of cues retrieved", range=[0, 1.05], row=row, col=col)
+    grid = sorted((c for c in found.curves if c.memory == "classical" and c.n == 500), key=lambda c: c.flipped)
+    grid = [c for c in grid if c.flipped > 0 and c.load]
+    if grid:
+        shares = [[m.value for m in c.success] for c in grid]
+        page.add_trace(go.Heatmap(x=grid[0].load, y=[c.flipped for c in grid], z=shares, zmin=0, zmax=1), row=2, col=2)
+        page.update_xaxes(title="patterns / n", row=2, col=2)
+        page.update_yaxes(title="share of signs flipped", row=2, col=2)
+    page.update_layout(title=found.sentence, template="plotly_white", height=900)
+    return page.to_html(include_plotlyjs=True)
