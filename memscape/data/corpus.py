@@ -83,6 +83,8 @@ class Corpus:
 
     def excerpt(self, n_bytes: int) -> "Corpus":
         """Return about `n_bytes` of the corpus: the opening of every document, evenly, and all of the shorter ones."""
+        if n_bytes >= self.n_bytes:
+            return self
         share, left, openings = 0, n_bytes, {}
         order = sorted(range(self.n_documents), key=lambda i: self.documents[i].n_bytes)
         for done, i in enumerate(order):
@@ -91,7 +93,7 @@ class Corpus:
             left -= openings[i].n_bytes
         documents = tuple(openings[i] for i in range(self.n_documents) if openings[i].text)
         note = "; ".join(filter(None, [self.note, f"the first {share:,} bytes of each document"]))
-        return self if n_bytes >= self.n_bytes else Corpus(self.name, documents, self.kind, self.alphabet, note)
+        return Corpus(self.name, documents, self.kind, self.alphabet, note)
 
     def __len__(self) -> int:
         return self.n_documents

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from memscape.errors import CorpusError
 
+SPECS = "sample, FILE, FOLDER, hf:NAME[:config][:split], question-formation[:FILE], random:V"
+"""Every form a corpus can be named by, as printed in messages."""
+
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 """What can be read; `.txt` and `.jsonl` also packed, as `.txt.gz` or `.jsonl.xz`."""
 
@@ -68,10 +71,6 @@ def read_documents(path: Path) -> Iterator[Document]:
         yield Document(path.name.split(".")[0], read_text(path))
     else:
         raise CorpusError(f"{path} has a suffix memscape does not read; expected {_known()}; rename or convert it.")
-
-
-SPECS = "sample, FILE, FOLDER, hf:NAME[:config][:split], question-formation[:FILE], random:V"
-"""Every form a corpus can be named by, as printed in messages."""
 
 
 def read_text(path: Path) -> str:
@@ -164,7 +163,8 @@ def records(rows: Iterable[dict], where: str, first: int = 1) -> Iterator[Docume
         if text.strip():
             author = row.get("author")
             title = row.get("title") or row.get("name") or f"document {number}"
-            yield Document(str(title), text, None if author is None else str(author))
+            whole = text.encode(errors="replace").decode()  # JSON may hold half a surrogate pair
+            yield Document(str(title), whole, None if author is None else str(author))
 
 
 def _suffix(path: Path) -> str:

@@ -60,7 +60,7 @@ class Counts(BaseModel):
     """Tokens at the ends of documents that filled no whole sequence and were dropped."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Three disjoint sets of sequences of one corpus, and the tokenizer that made them."""
 
@@ -97,7 +97,7 @@ class Split:
         counts = Counts(**record["counts"])
         return cls(record["corpus"], load_tokenizer(folder), train, fresh, other, counts, record["seed"])
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         c = self.counts
         lines = [
             f"{self.corpus['name']} in sequences of {self.seq_len} tokens ({self.tokenizer.name}), seed {self.seed}"

@@ -39,10 +39,10 @@ BATCH_BYTES = 1 << 22
 class Tokenizer:
     """One protocol for all: `encode`, `decode`, `vocab_size`, `bos_id`, `name`."""
 
-    def __init__(self, name: str, backend: Backend, bos: str):
-        bos_id = backend.token_to_id(bos)
-        if bos_id is None:
-            raise CorpusError(f"tokenizer {name} lacks the begin token {bos!r} that it names; choose another.")
+    def __init__(self, name: str, backend: Backend, bos: str | None):
+        bos_id = None if bos is None else backend.token_to_id(bos)
+        if bos is None or bos_id is None:
+            raise CorpusError(f"tokenizer {name} lacks a begin token (it names {bos!r}); choose another.")
         backend.encode_special_tokens = True  # a text that spells a special token is only text
         self.name, self.backend, self.bos, self.bos_id = name, backend, bos, int(bos_id)
         vocab = backend.get_vocab(with_added_tokens=True)
@@ -156,11 +156,11 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     """
     folder = Path(name)
     if (folder / "tokenizer.json").exists():
-        config = read_json(folder / "tokenizer_config.json")
+        config = read_json(path) if (path := folder / "tokenizer_config.json").exists() else {}
         named = config.get("bos_token") or config.get("eos_token")
         bos = named["content"] if isinstance(named, dict) else named
         backend = Backend.from_file(str(folder / "tokenizer.json"))
-        return Tokenizer(config.get("memscape_name", str(name)), backend, str(bos))
+        return Tokenizer(config.get("memscape_name", str(name)), backend, bos)
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         model = models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
         return _byte_level("gpt2", model, "<|endoftext|>")
@@ -174,7 +174,7 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
         raise CorpusError(
             f"tokenizer {str(name)!r} is neither a folder nor on the Hub or in its cache; expected {SPECS}."
         ) from problem
-    return Tokenizer(str(name), ready.backend_tokenizer, str(ready.bos_token or ready.eos_token))
+    return Tokenizer(str(name), ready.backend_tokenizer, ready.bos_token or ready.eos_token)
 
 
 def _byte_level(name: str, model: models.Model, bos: str = BEGIN) -> Tokenizer:

@@ -28,7 +28,7 @@ PADDING = -1
 """What follows the end of a sequence that is shorter than seq_len."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sequences:
     """Token ids and the document each sequence was cut from."""
 
@@ -39,6 +39,9 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __repr__(self) -> str:
+        return f"<Sequences: {len(self):,} of {self.seq_len} tokens>"
 
     @property
     def seq_len(self) -> int:

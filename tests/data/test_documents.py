@@ -54,6 +54,14 @@ def test_line_ends_and_byte_order_marks_leave_no_trace(tmp_path):
     assert read_text(tmp_path / "dos.txt") == "one\ntwo\nthree\n"
 
 
+def test_half_a_surrogate_pair_does_not_spoil_a_corpus(tmp_path):
+    """JSON can spell what UTF-8 cannot; the rest of the document is kept."""
+    (tmp_path / "a.jsonl").write_text('{"text": "caf\\u00e9 \\ud83d end"}\n')
+    (document,) = read_documents(tmp_path / "a.jsonl")
+    assert document.text == "café ? end"
+    assert document.n_bytes == 11
+
+
 def write(folder, name, content: bytes):
     path = folder / name
     path.write_bytes(content)

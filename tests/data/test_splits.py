@@ -190,7 +190,7 @@ def test_a_folder_keeps_the_split_and_refuses_another(tmp_path):
     loaded = Split.load(tmp_path)
     assert (tmp_path / "train.npy").stat().st_mtime_ns == before
     assert isinstance(again.train.tokens, np.memmap)
-    assert str(made) == str(again) == str(loaded)
+    assert repr(made) == repr(again) == repr(loaded)
     assert again.tokenizer.sha256 == made.tokenizer.sha256
     with pytest.raises(FolderError, match="belongs to another plan: its seq_len is 32"):
         split_corpus(corpus(), "bpe:270", 64, folder=tmp_path)

@@ -110,5 +110,8 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
         load_tokenizer(tmp_path)
     BYTES.save(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"bos_token": {"content": "<s>"}}')
-    with pytest.raises(CorpusError, match="lacks the begin token '<s>'"):
+    with pytest.raises(CorpusError, match=r"lacks a begin token .it names '<s>'"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    with pytest.raises(CorpusError, match=r"lacks a begin token .it names None"):
         load_tokenizer(tmp_path)
