@@ -16,7 +16,7 @@ import numpy as np
 
 from memscape.errors import TableError
 from memscape.folder import read_json, write_json
-from memscape.laws.ground import Ground, own, published
+from memscape.laws.ground import PUBLISHED, Ground, own, published
 from memscape.laws.quantity import format_quantity, parse_quantity
 from memscape.laws.results import Advice, Curve, Fit, Fits, Line, Point
 from memscape.laws.table import RunTable
@@ -45,9 +45,10 @@ def advise(
     """Return what to train on `tokens` unique tokens (a number, or text such as 3M).
 
     `fit` is what `fit` returned in this session, `source` a table or result folder to fit now; with neither, published
-    constants serve. `params` names the sizes to choose from; `worth` (nats/token) is the least gain that justifies twice
-    the parameters. Hours need a throughput: `throughput` in tokens/s at the recommended size, or the time that the packs
-    of `source` took; money needs `price` per hour. `gpu` is the name printed beside. `out` is a folder for `advice.json`.
+    constants serve. `params` names the sizes to choose from; `worth` (nats/token) is the least gain that justifies
+    twice the parameters. Hours need a throughput: `throughput` in tokens/s at the recommended size, or the time that
+    the packs of `source` took; money needs `price` per hour. `gpu` is the name printed beside. `out` is a folder for
+    `advice.json`.
     """
     n_tokens = parse_quantity(tokens)
     if not epochs_max >= 1:
@@ -58,6 +59,8 @@ def advise(
     given = [params] if isinstance(params, str | float | int) else params
     sizes = SIZES if given is None else np.array(sorted(parse_quantity(p) for p in given))
     ground = published(n_tokens, epochs_max) if table is None else own(table, n_tokens, epochs_max)
+    if given is None and ground.problem is not None:
+        sizes = sizes[sizes >= ground.n_range[0] / LOUD]
     chosen = ground.choose(sizes, worth)
     recommended = _recommended(ground, chosen)
     n = recommended["n_params"].value
@@ -95,7 +98,7 @@ def _recommended(ground: Ground, chosen: np.ndarray) -> dict[str, Measured]:
     """Return size, epochs and what to expect of them; `chosen` is the size by each draw of the law, the best first."""
     n, count = float(chosen[0]), ground.n
     low, high = np.quantile(chosen[1:], [0.025, 0.975]).tolist() if len(chosen) > 8 else (None, None)
-    how = f"95 % bootstrap over {count} cells" if low is not None else ground.words
+    how = f"95 % bootstrap over {count} cells" if low is not None else PUBLISHED
     found = {
         "n_params": Measured(value=n, unit="parameters", n=count, low=low, high=high, interval=how),
         "epochs": ground.epochs(n),
@@ -202,7 +205,8 @@ def _curve(ground: Ground, recommended: Mapping[str, Measured]) -> Curve:
 
 
 def _cost(
-    ground: Ground, recommended: Mapping[str, Measured], gpu: str | None, throughput: float | None, price: float | None, source: Any
+    ground: Ground, recommended: Mapping[str, Measured], gpu: str | None, throughput: float | None,
+    price: float | None, source: Any,
 ) -> tuple[dict[str, Measured], list[str]]:  # fmt: skip
     """Return FLOPs, and hours and money where a throughput was given or measured; and what is missing for them."""
     seen = recommended["epochs"].value * ground.n_tokens

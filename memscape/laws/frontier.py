@@ -22,7 +22,7 @@ from memscape.laws.results import Curve, Fit, Line, Outcome, Point, Variant
 from memscape.laws.table import RunTable
 from memscape.theory.measure import Measured
 
-REFERENCES = {1.0: "capacity laws", 1.35: "Kaplan et al.", 2.0: "the paper, width frozen", 4.0: "the paper, width growing"}  # fmt: skip
+REFERENCES = {1.0: "capacity", 1.35: "Kaplan et al.", 2.0: "the paper, width frozen", 4.0: "the paper, width growing"}
 """Exponents that others predict."""
 
 UNDECIDED = 0.3
@@ -106,8 +106,8 @@ def frontier(
 ) -> Fit:  # fmt: skip
     """Return N = c D*^γ fitted to a table: `gamma` and `ln_c` with intervals, the crossings, and what they depend on.
 
-    `convention` is how sizes are counted, n_params or n_params_total. `first` reads D* as the paper does, the first data
-    size of the grid past the threshold; γ is then the slope of ln N on ln D* with the range that the grid step allows.
+    `convention` is how sizes are counted, n_params or n_params_total. `first` reads D* as the paper does, the first
+    data size past the threshold; γ is then the slope of ln N on ln D*, with the range that the grid step allows.
     """
     if criterion not in CRITERIA:
         raise unknown("criterion", criterion, CRITERIA, TableError)
@@ -160,7 +160,7 @@ def verdict(gamma: Measured) -> str:
     if not inside:
         return f"{span}: none of {_and(outside)} lies inside."
     if (high - low) / 2 > UNDECIDED:
-        return f"{span}: undecided, for the interval is wider than ±{UNDECIDED}; of the four only {inside[0]:g} lies inside."
+        return f"{span}: undecided, wider than ±{UNDECIDED}; of the four only {inside[0]:g} lies inside."
     return f"{span}: agrees with {inside[0]:g} ({REFERENCES[inside[0]]}){rest}."
 
 

@@ -23,6 +23,8 @@ from memscape.laws.table import RunTable
 from memscape.theory.measure import Measured
 from memscape.theory.published import REUSE_PARAMS, REUSE_TOKENS
 
+PUBLISHED = "published constants"
+
 STILL_FALLING = 0.9
 """A run whose held-out loss is lowest after this share of its training may not have been trained long enough."""
 
@@ -69,7 +71,7 @@ class Ground:
         """Return the expected held-out loss of size n with its profile interval."""
         if self.problem is None:
             value = float(self.loss(np.array([n]))[0, 0])
-            return Measured(value=value, unit="nats/token", n=0, interval=self.words)
+            return Measured(value=value, unit="nats/token", n=0, interval=PUBLISHED)
         x = np.log([[n], [self.n_tokens]])
 
         def quantity(theta, at):
@@ -89,7 +91,7 @@ class Ground:
         if self.problem is None:
             # past R_D* repetitions a token is worth a third of a new one: the source's mark for where repeating stops
             value = min(self.epochs_max, 1 + REUSE_TOKENS)
-            return Measured(value=value, unit="epochs", n=0, interval=self.words)
+            return Measured(value=value, unit="epochs", n=0, interval=PUBLISHED)
         inputs = self.problem.cells.inputs
         column = "best_fresh_epochs" if "best_fresh_epochs" in inputs else "epochs"
         if column not in inputs:
@@ -183,15 +185,16 @@ def published(n_tokens: float, epochs_max: float) -> Ground:
 
     return Ground(
         n_tokens=n_tokens, words="By published constants (Muennighoff et al.; another tokenizer, no runs of yours)",
-        grid="the published runs", n_range=(1e7, 9e9), d_range=(1e8, 1e12), theta=law.constants("muennighoff"), law=loss,
-        epochs_max=epochs_max, remarks=("Runs of your own would replace all of this: `memscape sweep`, then pass the folder.",),
+        grid="the published runs", n_range=(1e7, 9e9), d_range=(1e8, 1e12), theta=law.constants("muennighoff"),
+        law=loss, epochs_max=epochs_max,
+        remarks=("Runs of your own would replace all of this: `memscape sweep`, then pass its folder.",),
     )  # fmt: skip
 
 
 def own(table: RunTable, n_tokens: float, epochs_max: float) -> Ground:
     """Return the ground of a grid of runs; a table whose held-out loss no law can be fitted to is refused."""
     fits = {
-        name: fit_one(table, name)
+        name: fit_one(table, name, resamples=200)
         for name in ("chinchilla", "data-limited", "capacity", "frontier")
         if table.carries(name)
     }

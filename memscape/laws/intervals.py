@@ -1,23 +1,24 @@
 """How well is a fitted quantity known? Profile-likelihood and bootstrap intervals of one law on one table.
 
 A `Problem` is a law at its optimum on a table's cells. The unit is the cell (one size, one data size, the mean of its
-seeds), because cells share what the law gets wrong; a shift common to all runs of a seed is estimated from the seeds and
-added. The Huber width defaults to 1.345 robust standard deviations (95 % efficient on Gaussian noise), at least the 1e-3
-of Hoffmann et al.; pass `delta=1e-3` for theirs.
+seeds), because the runs of a cell share what the law gets wrong; a shift common to all runs of a seed is estimated from
+the seeds and added. The Huber width defaults to 1.345 robust standard deviations (95 % efficient on Gaussian noise), at
+least the 1e-3 of Hoffmann et al.; pass `delta=1e-3` for theirs.
 
-Intervals walk the profile: θ minimises the objective F at each fixed value g of the quantity, and the ends are where
+Intervals walk the profile: θ minimises the objective F at each fixed value of the quantity, and the ends are where
 2 (F - F_min) m / s² = t², m the share of points inside ±δ and s² = Σψ²/(n - P): the t interval of a linear model, bent
 by the law's curvature (Bates & Watts 1988, ch. 6; scaled for M-estimates as in Huber & Ronchetti 2009, ch. 7).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import stdtrit
 
 from memscape.laws.law import Law
-from memscape.laws.solver import Tie, huber, objective, solve
+from memscape.laws.solver import Tie, objective, solve
 from memscape.laws.table import Cells
 
 Quantity = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -45,25 +46,37 @@ class Problem:
     shift: "SeedShift | None" = None
     """What all runs of a seed share; None with one seed."""
 
-    @property
+    @cached_property
     def residual(self) -> np.ndarray:
         """ln(measured / fitted) (n,)."""
         return self.y - self.law.value(self.theta[None], self.x)[0][0]
 
-    @property
+    @cached_property
     def jacobian(self) -> np.ndarray:
         """Gradient of the log prediction (n, P)."""
         return self.law.value(self.theta[None], self.x)[1][0].T
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """(J'J)^-1 (P, P)."""
+        return np.linalg.pinv(self.jacobian.T @ self.jacobian, rcond=1e-14)
 
     @property
     def freedom(self) -> int:
         """Points minus parameters."""
         return max(1, len(self.y) - len(self.theta))
 
-    @property
+    @cached_property
+    def inside(self) -> float:
+        """Share of points inside ±δ, the mean curvature of the Huber loss."""
+        return max(float(np.mean(np.abs(self.residual) <= self.delta)), 1.5 / len(self.y))
+
+    @cached_property
     def scale(self) -> float:
         """Variance that makes (J'J)^-1 the covariance of θ: Σψ²/(n-P)/m² with Huber's small-sample factor."""
-        return self._spread() / self._inside() * self._factor()
+        psi, m = np.clip(self.residual, -self.delta, self.delta), self.inside
+        factor = 1 + len(self.theta) / len(self.y) * (1 - m) / m
+        return float((psi**2).sum()) / self.freedom * (factor / m) ** 2
 
     @property
     def condition(self) -> float:
@@ -72,33 +85,15 @@ class Problem:
         size = np.sqrt(np.maximum(np.diag(normal), 1e-300))
         return float(np.linalg.cond(normal / size[:, None] / size))
 
-    def covariance(self) -> np.ndarray:
-        """Return the covariance of θ without the seeds' common shift (P, P)."""
-        return self.scale * np.linalg.pinv(self.jacobian.T @ self.jacobian, rcond=1e-14)
-
-    def _inside(self) -> float:
-        share = float(np.mean(np.abs(self.residual) <= self.delta))
-        return max(share, 1.5 / len(self.y))
-
-    def _factor(self) -> float:
-        m = self._inside()
-        return (1 + len(self.theta) / len(self.y) * (1 - m) / m) ** 2
-
-    def _spread(self) -> float:
-        """Σψ²/(n-P)/m."""
-        psi = np.clip(self.residual, -self.delta, self.delta)
-        return float((psi**2).sum() / self.freedom / self._inside())
-
     def margin(self, gradient: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rise of F at the ends of each quantity's interval, and g's delta-method variance, for ∇g (T, P)."""
-        pull = np.linalg.pinv(self.jacobian.T @ self.jacobian, rcond=1e-14)
-        variance = np.maximum(np.einsum("tp,pq,tq->t", gradient, pull, gradient), 1e-300)
+        """Return each interval's rise of F and its half-width were the law linear, from the quantities' ∇g (T, P)."""
+        variance = np.maximum(np.einsum("tp,pq,tq->t", gradient, self.inverse, gradient), 1e-300)
         if self.shift is None:
-            width = np.full(len(gradient), stdtrit(self.freedom, 0.5 + confidence / 2) ** 2)
+            squared = np.full(len(gradient), stdtrit(self.freedom, 0.5 + confidence / 2) ** 2)
         else:
-            moved = gradient @ (pull @ self.jacobian.sum(0))
-            width = self.shift.width(self.freedom, moved**2 / (self.scale * variance), confidence)
-        return 0.5 * width * self._spread() * self._factor(), variance / self._inside()
+            moved = gradient @ (self.inverse @ self.jacobian.sum(0))
+            squared = self.shift.width(self.freedom, moved**2 / (self.scale * variance), confidence)
+        return 0.5 * squared * self.scale * self.inside, np.sqrt(squared * self.scale * variance)
 
 
 @dataclass(frozen=True)
@@ -178,37 +173,34 @@ def seed_shift(cells: Cells) -> SeedShift | None:
 def profile(
     problem: Problem, quantity: Quantity, count: int, confidence: float = 0.95, rounds: int = 12
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return value, low and high (count,) of `count` quantities; an end that the data leave open is ±inf."""
+    """Return value, low and high (count,) of `count` quantities; an end that the data leave open is ±inf.
+
+    A tie pulls θ along each profile; where it comes to rest, (g, F) lies on the profile whatever the stiffness, so a
+    few rescaled goals find the ends.
+    """
     which = np.arange(count)
-    start = np.repeat(problem.theta[None], count, 0)
-    center, gradient = quantity(start, which)
-    rise, variance = problem.margin(gradient, confidence)
-    both = np.concatenate([which, which])
-    side = np.repeat([-1.0, 1.0], count)
-    rise, variance, center2 = rise[both], variance[both], center[both]
-    reach = side * np.sqrt(2 * rise * variance * problem._inside())
-    widest = 60 * np.abs(reach)
-    theta = np.repeat(problem.theta[None], 2 * count, 0)
-    ends = center2 + reach
-    goal = ends.copy()
-    settled = np.zeros(2 * count, bool)
-    stretch = np.ones(2 * count)
+    center, gradient = quantity(np.repeat(problem.theta[None], count, 0), which)
+    rise, half = problem.margin(gradient, confidence)
+    which, side = np.tile(which, 2), np.repeat([-1.0, 1.0], count)
+    rise, half, middle = np.tile(rise, 2), np.tile(half, 2), np.tile(center, 2)
+    stiffness = 60 * rise / half**2  # thirty times F's own curvature along g
+    ends, goal = middle + side * half, middle + side * half
+    theta, stretch = np.repeat(problem.theta[None], 2 * count, 0), np.full(2 * count, np.inf)
     for _ in range(rounds):
-        live = np.flatnonzero(~settled)
+        live = np.flatnonzero(np.abs(stretch - 1) >= 2e-3)
         if not len(live):
             break
-        tie = Tie(lambda t, at, live=live: quantity(t, both[live][at]), goal[live], 30.0 / variance[live])
+        tie = Tie(lambda t, at, live=live: quantity(t, which[live][at]), goal[live], stiffness[live])
         found = solve(problem.law, problem.x, problem.y, theta[live], problem.delta, tie=tie, max_steps=60)
         theta[live] = found.theta
-        g, _ = quantity(found.theta, both[live])
+        g, _ = quantity(found.theta, which[live])
         stretch[live] = np.sqrt(np.maximum(found.objective - problem.objective, 1e-300) / rise[live])
-        step = (g - center2[live]) / np.maximum(stretch[live], 0.05)
-        step = np.where(side[live] * step > 0, step, reach[live])
-        ends[live] = center2[live] + step
-        lag = goal[live] - g
-        goal[live] = center2[live] + np.clip(step + lag / np.clip(stretch[live], 0.3, 3.0), -widest[live], widest[live])
-        settled[live] = np.abs(stretch[live] - 1) < 2e-3
-    ends = np.where(settled | (np.abs(stretch - 1) < 0.05), ends, side * np.inf)
+        step = (g - middle[live]) / np.maximum(stretch[live], 0.05)
+        step = np.where(side[live] * step > 0, step, side[live] * half[live])
+        ends[live] = middle[live] + step
+        reach = step + (goal[live] - g) / np.clip(stretch[live], 0.3, 3.0)
+        goal[live] = middle[live] + np.clip(reach, -60 * half[live], 60 * half[live])
+    ends = np.where(np.abs(stretch - 1) < 0.05, ends, side * np.inf)
     return center, ends[:count], ends[count:]
 
 
@@ -234,17 +226,3 @@ def resample(problem: Problem, resamples: int = 1000, seed: int = 0) -> np.ndarr
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
     start = np.repeat(problem.theta[None], resamples, 0)
     return solve(problem.law, problem.x, problem.y, start, problem.delta, counts, max_steps=150, tolerance=1e-8).theta
-
-
-def without(problem: Problem, keep: np.ndarray) -> Problem:
-    """Return the problem refitted to the cells where `keep` is true."""
-    x, y = problem.x[:, keep], problem.y[keep]
-    found = solve(problem.law, x, y, problem.theta[None], problem.delta)
-    return replace(
-        problem, x=x, y=y, theta=found.theta[0], objective=float(found.objective[0]), cells=problem.cells.take(keep)
-    )
-
-
-__all__ = [
-    "Problem", "Quantity", "estimate", "huber", "parameters", "predictions", "profile", "resample", "seed_shift", "without",
-]  # fmt: skip

@@ -7,6 +7,7 @@ gradient (S, P, n), for S parameter vectors at once. Prefactors are carried as l
 1.9366
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -22,29 +23,52 @@ Prediction = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """A parameter's name, box and start values; `ln_A` is shown as A."""
+
+    name: str
+    lower: float
+    upper: float
+    starts: tuple[float, ...]
+    unit: str = "1"
+
+    @property
+    def shown(self) -> str:
+        """The name without its logarithm."""
+        return self.name.removeprefix("ln_")
+
+
+@dataclass(frozen=True)
 class Law:
     """A formula with parameters."""
 
     name: str
     formula: str
     source: str
+    value: Callable[[np.ndarray, np.ndarray], Prediction]
     target: str
     """The column it predicts: heldout_loss (nats/token) or memorised_bits."""
     inputs: tuple[str, ...]
-    params: tuple[str, ...]
-    value: Callable[[np.ndarray, np.ndarray], Prediction]
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
-    grid: tuple[tuple[float, ...], ...]
-    """Start values, one tuple a parameter; all combinations are tried."""
+    parameters: tuple[Parameter, ...]
     published: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Constants under the names of `params`, as printed by their sources."""
-    units: dict[str, str] = field(default_factory=dict)
-    """Unit of a parameter as shown; `1` if not named."""
+    """Constants under the names of the parameters, as printed by their sources."""
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of θ."""
+        return tuple(p.name for p in self.parameters)
+
+    @property
+    def lower(self) -> np.ndarray:
+        return np.array([p.lower for p in self.parameters])
+
+    @property
+    def upper(self) -> np.ndarray:
+        return np.array([p.upper for p in self.parameters])
 
     def starts(self) -> np.ndarray:
         """Return every combination of the start values (S, P)."""
-        return np.array(list(itertools.product(*self.grid)))
+        return np.array(list(itertools.product(*(p.starts for p in self.parameters))))
 
     def constants(self, variant: str) -> np.ndarray:
         """Return the published constants as one θ (1, P)."""
@@ -60,7 +84,7 @@ class Law:
 
 def log_sum(terms: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return ln Σ exp(terms) and each term's share of the sum."""
-    top = np.maximum.reduce(np.broadcast_arrays(*terms))
+    top = functools.reduce(np.maximum, terms)
     parts = [np.exp(t - top) for t in terms]
     total = sum(parts)
     return top + np.log(total), [p / total for p in parts]
@@ -69,18 +93,16 @@ def log_sum(terms: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
 def chinchilla(theta: np.ndarray, x: np.ndarray) -> Prediction:
     """L = E + A/N^α + B/D^β; θ = ln A, ln B, ln E, α, β; x = ln N, ln D."""
     ln_a, ln_b, ln_e, alpha, beta = theta.T[:, :, None]
-    f, (a, b, e) = log_sum([ln_a - alpha * x[0], ln_b - beta * x[1], np.broadcast_to(ln_e, (len(theta), x.shape[-1]))])
+    f, (a, b, e) = log_sum([ln_a - alpha * x[0], ln_b - beta * x[1], ln_e])
     return f, np.stack([a, b, e, -a * x[0], -b * x[1]], 1)
 
 
 def broken(theta: np.ndarray, x: np.ndarray) -> Prediction:
-    """L = E + A/N^α + (B/D^β) (1 + D/D_b)^-κ; θ = ln A, ln B, ln E, α, β, κ, ln D_b: one smooth break in the data term."""
+    """L = E + A/N^α + (B/D^β) (1 + D/D_b)^-κ, one smooth break in D; θ = ln A, ln B, ln E, α, β, κ, ln D_b."""
     ln_a, ln_b, ln_e, alpha, beta, kappa, ln_d = theta.T[:, :, None]
     over = x[1] - ln_d
     soft = np.logaddexp(0.0, over)
-    f, (a, b, e) = log_sum(
-        [ln_a - alpha * x[0], ln_b - beta * x[1] - kappa * soft, np.broadcast_to(ln_e, (len(theta), x.shape[-1]))]
-    )
+    f, (a, b, e) = log_sum([ln_a - alpha * x[0], ln_b - beta * x[1] - kappa * soft, ln_e])
     past = np.exp(over - soft)
     return f, np.stack([a, b, e, -a * x[0], -b * x[1], -b * soft, b * kappa * past], 1)
 
@@ -104,61 +126,46 @@ def kaplan_separate(theta: np.ndarray, x: np.ndarray) -> Prediction:
 
 
 def repeated(theta: np.ndarray, x: np.ndarray) -> Prediction:
-    """L = E + A/N'^α + B/D'^α with repeated data; θ = ln A, ln B, ln E, α, ln R_D, ln R_N; x = ln N, ln U, ln D_seen.
+    """L = E + A/N'^α + B/D'^α, repeated data; θ = ln A, ln B, ln E, α, ln R_D, ln R_N; x = ln N, ln U, ln D_seen.
 
-    D' = U + U R_D (1 - e^(-(D/U-1)/R_D)); N' likewise over U_N = min(N, (A/B)^(1/α) U), the size that U tokens call for.
+    D' = U + U R_D (1 - e^(-(D/U-1)/R_D)); N' as in `limited`, N_opt = (A/B)^(1/α) U.
     """
     ln_a, ln_b, ln_e, alpha, ln_rd, ln_rn = theta.T[:, :, None]
     unique = np.minimum(x[1], x[2])
-    data, by_rd, _ = _saturated(unique, x[2], np.exp(ln_rd))
-    optimal = (ln_a - ln_b) / alpha + unique
-    free = optimal < x[0]
-    size, by_rn, by_un = _saturated(np.where(free, optimal, x[0]), x[0], np.exp(ln_rn))
-    by_un = np.where(free, by_un, 0.0)
-    f, (a, b, e) = log_sum([ln_a - alpha * size, ln_b - alpha * data, np.broadcast_to(ln_e, (len(theta), x.shape[-1]))])
-    # the size term moves with A, B and α also through U_N
-    pull = -a * by_un
-    return f, np.stack(
-        [
-            a + pull,
-            b - pull,
-            e,
-            -a * size - b * data - pull * (ln_a - ln_b) / alpha,
-            -b * alpha * by_rd,
-            -a * alpha * by_rn,
-        ],
-        1,
-    )
+    data, by_rd, _ = _saturated(unique, x[2], ln_rd)
+    ratio = (ln_a - ln_b) / alpha
+    size, by_rn, by_optimal = _faded(ratio + unique, x[0], ln_rn)
+    f, (a, b, e) = log_sum([ln_a - alpha * size, ln_b - alpha * data, ln_e])
+    pull = -a * by_optimal  # the size term moves with A, B and α also through N_opt
+    by_alpha = -a * size - b * data - pull * ratio
+    return f, np.stack([a + pull, b - pull, e, by_alpha, -b * alpha * by_rd, -a * alpha * by_rn], 1)
 
 
 def limited(theta: np.ndarray, x: np.ndarray) -> Prediction:
-    """L = E + A/N'^α + B/D^β with surplus parameters fading; θ = ln A, ln B, ln E, α, β, ln R_N; x = ln N, ln D.
+    """L = E + A/N'^α + B/D^β, surplus parameters fading; θ = ln A, ln B, ln E, α, β, ln R_N; x = ln N, ln D.
 
-    N' = U_N + U_N R_N (1 - e^(-(N/U_N-1)/R_N)), U_N = min(N, N_opt(D)), N_opt = (αA/βB)^(1/α) D^(β/α): what Chinchilla's
-    law calls for at D tokens.
+    N' = U + U R_N (1 - e^(-(N/U-1)/R_N)), U = min(N, N_opt), N_opt = (αA/βB)^(1/α) D^(β/α): what Chinchilla's law calls
+    for at D tokens.
     """
     ln_a, ln_b, ln_e, alpha, beta, ln_rn = theta.T[:, :, None]
     optimal = (np.log(alpha / beta) + ln_a - ln_b + beta * x[1]) / alpha
-    free = optimal < x[0]
-    size, by_rn, by_un = _saturated(np.where(free, optimal, x[0]), x[0], np.exp(ln_rn))
-    by_un = np.where(free, by_un, 0.0)
-    f, (a, b, e) = log_sum([ln_a - alpha * size, ln_b - beta * x[1], np.broadcast_to(ln_e, (len(theta), x.shape[-1]))])
-    pull = -a * by_un
-    return f, np.stack(
-        [
-            a + pull,
-            b - pull,
-            e,
-            -a * size + pull * (1 / alpha - optimal),
-            -b * x[1] + pull * (x[1] - 1 / beta),
-            -a * alpha * by_rn,
-        ],
-        1,
-    )
+    size, by_rn, by_optimal = _faded(optimal, x[0], ln_rn)
+    f, (a, b, e) = log_sum([ln_a - alpha * size, ln_b - beta * x[1], ln_e])
+    pull = -a * by_optimal
+    by_alpha, by_beta = -a * size + pull * (1 / alpha - optimal), -b * x[1] + pull * (x[1] - 1 / beta)
+    return f, np.stack([a + pull, b - pull, e, by_alpha, by_beta, -a * alpha * by_rn], 1)
 
 
-def _saturated(base: np.ndarray, total: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _faded(optimal: np.ndarray, ln_n: np.ndarray, ln_r: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ln N' and its slopes in ln R_N and in ln N_opt."""
+    free = optimal < ln_n
+    size, by_rn, by_base = _saturated(np.where(free, optimal, ln_n), ln_n, ln_r)
+    return size, by_rn, np.where(free, by_base, 0.0)
+
+
+def _saturated(base: np.ndarray, total: np.ndarray, ln_r: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return ln of base (1 + r (1 - e^(-(total/base - 1)/r))), from logs, and its slopes in ln r and ln base."""
+    r = np.exp(ln_r)
     times = np.exp(np.clip(total - base, 0.0, 700.0))
     q = (times - 1.0) / r
     decay = np.exp(-q)
@@ -185,96 +192,91 @@ def _capacity(theta: np.ndarray, x: np.ndarray, keep: list[int]) -> Prediction:
     return f, np.stack([held, held * x[0], -f + full * x[1] + held * plateau], 1)[:, keep]
 
 
-_E, _EXPONENT = (-1.0, -0.5, 0.0, 0.5, 1.0), (0.0, 0.5, 1.0, 1.5, 2.0)
-_LN = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)
-_FREE, _PRE = (0.0, 4.0), (-15.0, 60.0)
-_LOSS = "heldout_loss"
+_LOSS, _BITS = "heldout_loss", "memorised_bits"
+_ND = ("n_params", "n_tokens")
+_WIDE, _EXPONENTS = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0), (0.0, 0.5, 1.0, 1.5, 2.0)
+
+_HOFFMANN_GRID = (
+    Parameter("ln_A", -15, 60, _WIDE),
+    Parameter("ln_B", -15, 60, _WIDE),
+    Parameter("ln_E", -12, 3, (-1.0, -0.5, 0.0, 0.5, 1.0), "nats/token"),
+    Parameter("alpha", 0, 4, _EXPONENTS),
+    Parameter("beta", 0, 4, _EXPONENTS),
+)
+"""The 4,500 starts of Hoffmann et al."""
+
+_A, _B = (Parameter(f"ln_{x}", -15, 60, (0.0, 5.0, 10.0)) for x in "AB")
+_E = Parameter("ln_E", -12, 3, (-1.0, 0.0, 1.0), "nats/token")
+_ALPHA, _BETA = (Parameter(x, 0.02, 4, (0.25, 0.5, 1.0)) for x in ("alpha", "beta"))
+_R_N = Parameter("ln_R_N", -3, 7, (0.0, 1.7))
+
+_KAPLAN_GRID = (
+    Parameter("ln_N_c", 0, 120, (10.0, 15.0, 20.0, 30.0), "parameters"),
+    Parameter("ln_D_c", 0, 120, (10.0, 15.0, 20.0, 30.0), "tokens"),
+    Parameter("alpha_N", 1e-3, 3, (0.05, 0.1, 0.2, 0.4)),
+    Parameter("alpha_D", 1e-3, 3, (0.05, 0.1, 0.2, 0.4)),
+)
+_P = Parameter("ln_p", -2, 4, (-0.5, 0.5, 1.5))
 
 
-def _boxes(*boxes: tuple[float, float]) -> dict[str, tuple[float, ...]]:
-    return {"lower": tuple(b[0] for b in boxes), "upper": tuple(b[1] for b in boxes)}
+def _constants(law: published.ChinchillaLaw) -> dict[str, float]:
+    logs = {f"ln_{x}": math.log(getattr(law, x)) for x in "ABE"}
+    return {**logs, "alpha": law.alpha, "beta": law.beta}
 
 
-def _chinchilla(law: published.ChinchillaLaw) -> dict[str, float]:
-    return {
-        "ln_A": math.log(law.A),
-        "ln_B": math.log(law.B),
-        "ln_E": math.log(law.E),
-        "alpha": law.alpha,
-        "beta": law.beta,
-    }
+def _kaplan(n_c: float, d_c: float, alpha_d: float) -> dict[str, float]:
+    exponents = {"alpha_N": published.KAPLAN.alpha_N, "alpha_D": alpha_d}
+    return {"ln_N_c": math.log(n_c), "ln_D_c": math.log(d_c), **exponents}
 
 
-_KAPLAN = {
-    "ln_N_c": math.log(published.KAPLAN.N_c), "ln_D_c": math.log(published.KAPLAN.D_c),
-    "alpha_N": published.KAPLAN.alpha_N, "alpha_D": published.KAPLAN.alpha_D,
-}  # fmt: skip
+_JOINT = _kaplan(published.KAPLAN.N_c, published.KAPLAN.D_c, published.KAPLAN.alpha_D)
+_REUSE = {"ln_R_D": math.log(published.REUSE_TOKENS), "ln_R_N": math.log(published.REUSE_PARAMS)}
 
 LAWS: dict[str, Law] = {
     law.name: law
     for law in (
         Law(
-            "chinchilla", "L = E + A/N^α + B/D^β", "Hoffmann et al. 2022, arXiv 2203.15556, approach 3", _LOSS,
-            ("n_params", "n_tokens"), ("ln_A", "ln_B", "ln_E", "alpha", "beta"), chinchilla,
-            **_boxes(_PRE, _PRE, (-12.0, 3.0), _FREE, _FREE), grid=(_LN, _LN, _E, _EXPONENT, _EXPONENT),
-            published={"hoffmann": _chinchilla(published.HOFFMANN), "besiroglu": _chinchilla(published.BESIROGLU)},
-            units={"E": "nats/token"},
+            "chinchilla", "L = E + A/N^α + B/D^β", "Hoffmann et al. 2022, arXiv 2203.15556, approach 3",
+            chinchilla, _LOSS, _ND, _HOFFMANN_GRID,
+            {"hoffmann": _constants(published.HOFFMANN), "besiroglu": _constants(published.BESIROGLU)},
         ),
         Law(
-            "kaplan", "L = [(N_c/N)^(α_N/α_D) + D_c/D]^α_D", "Kaplan et al. 2020, arXiv 2001.08361, eq. 1.5", _LOSS,
-            ("n_params", "n_tokens"), ("ln_N_c", "ln_D_c", "alpha_N", "alpha_D"), kaplan,
-            **_boxes((0.0, 120.0), (0.0, 120.0), (1e-3, 3.0), (1e-3, 3.0)),
-            grid=((10.0, 15.0, 20.0, 30.0), (10.0, 15.0, 20.0, 30.0), (0.05, 0.1, 0.2, 0.4), (0.05, 0.1, 0.2, 0.4)),
-            published={"kaplan": _KAPLAN}, units={"N_c": "parameters", "D_c": "tokens"},
+            "kaplan", "L = [(N_c/N)^(α_N/α_D) + D_c/D]^α_D", "Kaplan et al. 2020, arXiv 2001.08361, eq. 1.5",
+            kaplan, _LOSS, _ND, _KAPLAN_GRID, {"kaplan": _JOINT},
         ),
         Law(
-            "kaplan-separate", "L = max((N_c/N)^α_N, (D_c/D)^α_D)", "Kaplan et al. 2020, arXiv 2001.08361, eqs. 1.1, 1.2", _LOSS,
-            ("n_params", "n_tokens"), ("ln_N_c", "ln_D_c", "alpha_N", "alpha_D"), kaplan_separate,
-            **_boxes((0.0, 120.0), (0.0, 120.0), (1e-3, 3.0), (1e-3, 3.0)),
-            grid=((10.0, 15.0, 20.0, 30.0), (10.0, 15.0, 20.0, 30.0), (0.05, 0.1, 0.2, 0.4), (0.05, 0.1, 0.2, 0.4)),
-            published={"kaplan": {**_KAPLAN, "ln_N_c": math.log(8.8e13), "ln_D_c": math.log(5.4e13), "alpha_D": 0.095}},
-            units={"N_c": "parameters", "D_c": "tokens"},
+            "kaplan-separate", "L = max((N_c/N)^α_N, (D_c/D)^α_D)", "Kaplan et al. 2020, arXiv 2001.08361, eq. 1.1-2",
+            kaplan_separate, _LOSS, _ND, _KAPLAN_GRID, {"kaplan": _kaplan(8.8e13, 5.4e13, 0.095)},
         ),
         Law(
-            "repeated", "L = E + A/N'^α + B/D'^α", "Muennighoff et al. 2023, arXiv 2305.16264", _LOSS,
-            ("n_params", "n_tokens", "tokens_seen"), ("ln_A", "ln_B", "ln_E", "alpha", "ln_R_D", "ln_R_N"), repeated,
-            **_boxes(_PRE, _PRE, (-12.0, 3.0), (0.02, 4.0), (-3.0, 7.0), (-3.0, 7.0)),
-            grid=((0.0, 5.0, 10.0), (0.0, 5.0, 10.0), (-1.0, 0.0, 1.0), (0.25, 0.5, 1.0), (1.0, 2.7), (0.0, 1.7)),
-            published={
-                "muennighoff": {
-                    **{k: v for k, v in _chinchilla(published.MUENNIGHOFF).items() if k != "beta"},
-                    "ln_R_D": math.log(published.REUSE_TOKENS), "ln_R_N": math.log(published.REUSE_PARAMS),
-                }
-            },
-            units={"E": "nats/token", "R_D": "repetitions"},
+            "repeated", "L = E + A/N'^α + B/D'^α", "Muennighoff et al. 2023, arXiv 2305.16264",
+            repeated, _LOSS, (*_ND, "tokens_seen"),
+            (_A, _B, _E, _ALPHA, Parameter("ln_R_D", -3, 7, (1.0, 2.7), "repetitions"), _R_N),
+            {"muennighoff": {**_constants(published.MUENNIGHOFF), **_REUSE}},
         ),
         Law(
-            "data-limited", "L = E + A/N'^α + B/D^β", "Chinchilla's law with the N' of Muennighoff et al. 2023, arXiv 2305.16264", _LOSS,
-            ("n_params", "n_tokens"), ("ln_A", "ln_B", "ln_E", "alpha", "beta", "ln_R_N"), limited,
-            **_boxes(_PRE, _PRE, (-12.0, 3.0), (0.02, 4.0), (0.02, 4.0), (-3.0, 7.0)),
-            grid=((0.0, 5.0, 10.0), (0.0, 5.0, 10.0), (-1.0, 0.0, 1.0), (0.25, 0.5, 1.0), (0.25, 0.5, 1.0), (0.0, 1.7)),
-            units={"E": "nats/token"},
+            "data-limited", "L = E + A/N'^α + B/D^β", "Chinchilla's law, N' of Muennighoff et al., arXiv 2305.16264",
+            limited, _LOSS, _ND, (_A, _B, _E, _ALPHA, _BETA, _R_N),
         ),
         Law(
-            "broken", "L = E + A/N^α + (B/D^β)(1 + D/D_b)^-κ", "Caballero et al. 2022, arXiv 2210.14891, one break, in D", _LOSS,
-            ("n_params", "n_tokens"), ("ln_A", "ln_B", "ln_E", "alpha", "beta", "kappa", "ln_D_b"), broken,
-            **_boxes(_PRE, _PRE, (-12.0, 3.0), _FREE, _FREE, (-3.0, 4.0), (0.0, 40.0)),
-            grid=((0.0, 5.0, 10.0), (0.0, 5.0, 10.0), (-1.0, 0.0, 1.0), (0.25, 0.5, 1.0), (0.0, 0.5), (-0.3, 0.3, 0.6), (9.0, 12.0, 15.0, 20.0)),
-            units={"E": "nats/token", "D_b": "tokens"},
+            "broken", "L = E + A/N^α + (B/D^β)(1 + D/D_b)^-κ", "Caballero et al. 2022, arXiv 2210.14891",
+            broken, _LOSS, _ND,
+            (
+                _A, _B, _E, _ALPHA, Parameter("beta", 0, 4, (0.0, 0.5)), Parameter("kappa", -3, 4, (-0.3, 0.3, 0.6)),
+                Parameter("ln_D_b", 0, 40, (9.0, 12.0, 15.0, 20.0), "tokens"),
+            ),
         ),
         Law(
-            "capacity", "M = (b^-p + (c N)^-p)^(-1/p)", "saturating form of Morris et al. 2025, arXiv 2505.24832; linear in N", "memorised_bits",
-            ("n_params_total", "data_bits"), ("ln_c", "ln_p"), capacity, **_boxes((-12.0, 8.0), (-2.0, 4.0)),
-            grid=((-4.0, -2.0, -1.0, 0.0, 1.0, 2.0), (-0.5, 0.0, 0.7, 1.5)),
-            published={"morris": {"ln_c": math.log(published.CAPACITY["random text"]), "ln_p": 4.0}},
-            units={"c": "bits/parameter"},
+            "capacity", "M = (b^-p + (c N)^-p)^(-1/p)", "Morris et al. 2025, arXiv 2505.24832, saturating form",
+            capacity, _BITS, ("n_params_total", "data_bits"),
+            (Parameter("ln_c", -12, 8, (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0), "bits/parameter"), _P),
+            {"morris": {"ln_c": math.log(published.CAPACITY["random text"]), "ln_p": 4.0}},
         ),
         Law(
-            "capacity-power", "M = (b^-p + (c N^g)^-p)^(-1/p)", "as capacity, with a free exponent of N", "memorised_bits",
-            ("n_params_total", "data_bits"), ("ln_c", "g", "ln_p"), capacity_power,
-            **_boxes((-40.0, 40.0), (-1.0, 5.0), (-2.0, 4.0)),
-            grid=((-10.0, -5.0, -2.0, 0.0, 2.0), (0.5, 1.0, 1.5, 2.0), (-0.5, 0.5, 1.5)),
+            "capacity-power", "M = (b^-p + (c N^g)^-p)^(-1/p)", "as capacity, with a free exponent of N",
+            capacity_power, _BITS, ("n_params_total", "data_bits"),
+            (Parameter("ln_c", -40, 40, (-10.0, -5.0, -2.0, 0.0, 2.0)), Parameter("g", -1, 5, (0.5, 1.0, 2.0)), _P),
         ),
     )
 }  # fmt: skip
-"""Name -> law. `frontier` and the paper's balance are laws of size, in `frontier.py`."""
+"""Name -> law. The frontier and the paper's balance, laws of size, are in `frontier.py` and `compare.py`."""

@@ -1,5 +1,8 @@
 """Which runs would shrink the interval most? Candidates one step outside the grid and between its rows, each scored by
-the width that the interval of γ (or of a prediction) would have with it, per token that it costs.
+how wide the interval of γ, or of the loss one step beyond the grid, would be with it.
+
+>>> next_runs(table, fits.laws)[0]["sentence"]
+'size 300k at data sizes around 250k would narrow gamma to 31 % of its interval.'
 """
 
 import math
@@ -21,61 +24,51 @@ def next_runs(table: RunTable, laws: Mapping[str, Fit], count: int = 3) -> list[
     found: list[dict[str, Any]] = []
     line = laws["frontier"]._problem if "frontier" in laws else None
     if isinstance(line, Straight) and line.freedom > 0:
-        found += _for_gamma(table, line)
+        found += _for_gamma(np.log(table.column("n_params")), line)
     problem = laws["chinchilla"]._problem if "chinchilla" in laws else None
     if isinstance(problem, Problem):
         found += _for_loss(problem)
-    if not found and "frontier" in laws:
-        return [{"quantity": "gamma", "sentence": laws["frontier"].outcome.sentence}]
-    return sorted(found, key=lambda r: r["shrink"])[:count]
+    found.sort(key=lambda run: run["shrink"])
+    if line is None and "frontier" in laws:
+        found.insert(0, {"quantity": "gamma", "shrink": 0.0, "sentence": laws["frontier"].outcome.sentence})
+    return found[:count]
 
 
 def _steps(values: np.ndarray) -> np.ndarray:
-    """Return one geometric step below the grid, the middles of its cells and one step above (logs)."""
+    """Return one geometric step below the grid, the middles of its cells, and one step above (logs)."""
     values = np.unique(values)
     step = float(np.median(np.diff(values))) if len(values) > 1 else math.log(4)
     return np.concatenate([[values[0] - step], (values[1:] + values[:-1]) / 2, [values[-1] + step]])
 
 
-def _for_gamma(table: RunTable, line: Straight) -> list[dict[str, Any]]:
+def _for_gamma(ln_n: np.ndarray, line: Straight) -> list[dict[str, Any]]:
     """A size more adds leverage and a degree of freedom: t sqrt(s² / Σ(ln N - m)²) before and after."""
-    ln_n = np.log(np.unique(table.column("n_params")))
-    s2 = line.var_b
-    found = []
+    k, found = line.freedom + 2, []
+    spread = line.scatter**2 / line.var_b
     for z in _steps(ln_n):
-        spread = line.scatter**2 / s2 if s2 > 0 else 1.0
-        k = line.freedom + 2
         more = spread + (z - line.middle) ** 2 * k / (k + 1)
-        shrink = float(stdtrit(line.freedom + 1, 0.975) / line.t * math.sqrt(spread / more))
-        d = math.exp(line.a + line.b * (z - line.middle))
-        found.append(
-            {
-                "n_params": math.exp(z), "n_tokens": d, "quantity": "gamma", "shrink": shrink,
-                "sentence": f"size {format_quantity(math.exp(z))} at data sizes around {format_quantity(d)} would narrow gamma "
-                f"to {100 * shrink:.0f} % of its interval.",
-            }
-        )  # fmt: skip
+        shrink = float(stdtrit(line.freedom + 1, 0.975)) / line.t * math.sqrt(spread / more)
+        size, data = math.exp(z), math.exp(line.at(math.exp(z)))
+        what = f"size {format_quantity(size)} at data sizes around {format_quantity(data)} would narrow gamma"
+        found.append(_proposal(size, data, "gamma", shrink, what))
     return found
 
 
 def _for_loss(problem: Problem) -> list[dict[str, Any]]:
-    """One cell more: width of the prediction one step beyond the largest size and data, by the linearised law."""
-    law = problem.law
+    """One cell more: standard error of the loss one step beyond the largest size and data, by the linearised law."""
+    law, theta = problem.law, problem.theta[None]
     sizes, data = _steps(problem.x[0]), _steps(problem.x[1])
-    target = np.array([[sizes[-1]], [data[-1]]])
-    normal = problem.jacobian.T @ problem.jacobian
-    g = law.value(problem.theta[None], target)[1][0, :, 0]
-    now = float(g @ np.linalg.pinv(normal, rcond=1e-14) @ g)
+    g = law.value(theta, np.array([[sizes[-1]], [data[-1]]]))[1][0, :, 0]
+    normal, now = problem.jacobian.T @ problem.jacobian, float(g @ problem.inverse @ g)
     grid = np.array([(a, b) for a in sizes for b in data if (a, b) != (sizes[-1], data[-1])]).T
     found = []
-    for j, (a, b) in zip(law.value(problem.theta[None], grid)[1][0].T, grid.T, strict=True):
+    for j, (a, b) in zip(law.value(theta, grid)[1][0].T, np.exp(grid.T), strict=True):
         then = float(g @ np.linalg.pinv(normal + np.outer(j, j), rcond=1e-14) @ g)
-        shrink = math.sqrt(then / now)
-        where = f"N = {format_quantity(math.exp(a))}, D = {format_quantity(math.exp(b))}"
-        found.append(
-            {
-                "n_params": math.exp(a), "n_tokens": math.exp(b), "quantity": "loss beyond the grid", "shrink": shrink,
-                "sentence": f"a run at {where} would narrow the loss one step beyond the grid to {100 * shrink:.0f} % of its interval.",
-            }
-        )  # fmt: skip
+        what = f"a run at N = {format_quantity(a)}, D = {format_quantity(b)} would narrow the loss beyond the grid"
+        found.append(_proposal(float(a), float(b), "loss beyond the grid", math.sqrt(then / now), what))
     return found
+
+
+def _proposal(n_params: float, n_tokens: float, quantity: str, shrink: float, what: str) -> dict[str, Any]:
+    sentence = f"{what} to {100 * shrink:.0f} % of its interval."
+    return {"n_params": n_params, "n_tokens": n_tokens, "quantity": quantity, "shrink": shrink, "sentence": sentence}

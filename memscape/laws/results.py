@@ -1,4 +1,4 @@
-"""What fitting answers with: a `Fit` per law, `Fits` for a whole table, `Advice` for a corpus; each one goes to JSON and back.
+"""What fitting answers with: a `Fit` per law, `Fits` for a table, `Advice` for a corpus; each goes to JSON and back.
 
 Every picture of the laws is one `Curve`: points with their intervals, lines with their bands, dashed references. A page
 that can draw a `Curve` can draw all of them.
@@ -127,7 +127,8 @@ class Fit(Answer):
 
     def __str__(self) -> str:
         rows = "\n".join(f"  {name:<10} {value}" for name, value in self.params.items())
-        return f"{self.law}: {self.formula}\n{rows}\n  {self.outcome.name}: {self.outcome.sentence}\n  {self.verdict}".rstrip()
+        lines = [f"{self.law}: {self.formula}", rows, f"  {self.outcome.name}: {self.outcome.sentence}"]
+        return "\n".join([line for line in [*lines, f"  {self.verdict}"] if line.strip()])
 
 
 class Rank(Answer):

@@ -1,8 +1,8 @@
 """Thousands of robust fits at once: which θ minimises Σ w Huber_δ(ln f(x; θ) - y), for every start and every resample?
 
-A damped Newton method (Levenberg-Marquardt) on all problems together, with analytic gradients: curvature from the points
-inside ±δ plus a trace of the reweighted rest, a box on θ, and problems leaving the batch as they finish. numpy only;
-blocks of problems that fit the cache go to the cores as threads.
+A damped Newton method (Levenberg-Marquardt) on all problems together, with analytic gradients: curvature from the
+points inside ±δ plus a trace of the reweighted rest, a box on θ, and problems leaving the batch as they finish. numpy
+only; blocks of problems that fit the cache go to the cores as threads.
 
 >>> from memscape.laws.law import LAWS
 >>> solve(LAWS["capacity"], x, y, theta).theta.shape     # (S, P)
@@ -81,7 +81,7 @@ def solve(
     """Return the minimiser reached from each start.
 
     x (K, n) log inputs; y (n,) or (S, n) logs of the measurement; start (S, P); delta a number or (S,);
-    weights (n,) or (S, n), for example bootstrap counts. Stops where a step gains less than `tolerance` of the objective.
+    weights (n,) or (S, n), for example bootstrap counts. Stops where a step gains less than `tolerance` of the whole.
     """
     n_problems, n = len(start), x.shape[-1]
     y = np.broadcast_to(y, (n_problems, n))
@@ -106,60 +106,50 @@ def _spread(work: Callable, blocks: list) -> list:
 
 
 def _descend(law, x, y, w, delta, start, tie, number, max_steps, tolerance):
-    lower, upper = np.array(law.lower), np.array(law.upper)
-    theta = np.clip(start, lower, upper)
+    """Descend in one block; `number` are its problems' numbers in the whole batch, by which a tie knows them."""
+    lower, upper, theta = law.lower, law.upper, np.clip(start, law.lower, law.upper)
     n_problems, n_params = theta.shape
-    eye = np.eye(n_params)
-    damping = np.full(n_problems, 1e-3)
-    finished = np.zeros(n_problems, bool)
-    steps = np.zeros(n_problems, int)
+    stiff = np.zeros(n_problems) if tie is None else tie.stiffness[number]
 
     def evaluate(at, trial):
         f, gradient = law.value(trial, x)
         residual = f - y[at]
-        total = (w[at] * huber(residual, delta[at])).sum(1)
+        plain = (w[at] * huber(residual, delta[at])).sum(1)
         if tie is None:
-            return residual, gradient, total, total, None, None
+            return residual, gradient, plain, plain, np.zeros(len(at)), np.zeros(trial.shape)
         g, slope = tie.value(trial, number[at])
         off = g - tie.goal[number[at]]
-        return residual, gradient, total, total + 0.5 * tie.stiffness[number[at]] * off**2, off, slope
+        return residual, gradient, plain, plain + 0.5 * stiff[at] * off**2, off, slope
 
     everyone = np.arange(n_problems)
-    residual, gradient, plain, total, off, slope = evaluate(everyone, theta)
+    state = evaluate(everyone, theta)
+    residual, gradient, plain, total, off, slope = state
+    damping, steps = np.full(n_problems, 1e-3), np.zeros(n_problems, int)
+    finished = np.zeros(n_problems, bool)
     live = everyone[np.isfinite(total)]
     for _ in range(max_steps):
         if not len(live):
             break
-        r, j, d, wl = residual[live], gradient[live], delta[live], w[live]
+        r, j, d, k = residual[live], gradient[live], delta[live], stiff[live, None]
         size = np.abs(r)
-        curvature = wl * ((size <= d) * (1.0 - TRACE) + TRACE * np.minimum(1.0, d / np.maximum(size, 1e-300)))
-        down = np.matmul(j, (wl * np.clip(r, -d, d))[:, :, None])[:, :, 0]
+        curvature = w[live] * ((size <= d) * (1 - TRACE) + TRACE * np.minimum(1, d / np.maximum(size, 1e-300)))
+        down = np.matmul(j, (w[live] * np.clip(r, -d, d))[:, :, None])[:, :, 0] + k * off[live, None] * slope[live]
         hessian = np.matmul(j * curvature[:, None, :], j.transpose(0, 2, 1))
-        if tie is not None:
-            k = tie.stiffness[number[live]]
-            down = down + (k * off[live])[:, None] * slope[live]
-            hessian = hessian + k[:, None, None] * slope[live][:, :, None] * slope[live][:, None, :]
+        hessian += k[:, None] * slope[live][:, :, None] * slope[live][:, None, :]
         held = ((theta[live] <= lower) & (down > 0)) | ((theta[live] >= upper) & (down < 0))
-        down = np.where(held, 0.0, down)
-        hessian = np.where(held[:, :, None] | held[:, None, :], 0.0, hessian)
+        down[held] = 0
+        hessian[held[:, :, None] | held[:, None, :]] = 0
         scale = np.einsum("spp->sp", hessian)
-        hessian = hessian + ((damping[live, None] * scale + 1e-14) + held)[:, :, None] * eye
-        step = np.linalg.solve(hessian, down[:, :, None])[:, :, 0]
-        trial = np.clip(theta[live] - step, lower, upper)
-        r2, j2, plain2, total2, off2, slope2 = evaluate(live, trial)
-        gain = total[live] - total2
+        hessian = hessian + (damping[live, None] * scale + 1e-14 + held)[:, :, None] * np.eye(n_params)
+        trial = np.clip(theta[live] - np.linalg.solve(hessian, down[:, :, None])[:, :, 0], lower, upper)
+        new = evaluate(live, trial)
+        gain = total[live] - new[3]
         better = gain >= 0  # False for a nan
         at = live[better]
-        theta[at], residual[at], gradient[at], plain[at], total[at] = (
-            trial[better],
-            r2[better],
-            j2[better],
-            plain2[better],
-            total2[better],
-        )
-        if tie is not None:
-            off[at], slope[at] = off2[better], slope2[better]
-        damping[live] = np.where(better, np.maximum(damping[live] * 0.2, 1e-9), damping[live] * 8.0)
+        theta[at] = trial[better]
+        for old, fresh in zip(state, new, strict=True):
+            old[at] = fresh[better]
+        damping[live] = np.where(better, np.maximum(damping[live] * 0.2, 1e-9), damping[live] * 8)
         steps[live] += 1
         rest = (better & (gain <= tolerance * total[live])) | (damping[live] > 1e9)
         finished[live[rest]] = True
