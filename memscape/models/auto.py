@@ -65,7 +65,7 @@ class MemscapeForCausalLM(PreTrainedModel, GenerationMixin):
         hidden = tuple(s[0] for s in [*states[:-1], self.model.norm(states[-1])]) if output_hidden_states else None
         return CausalLMOutput(loss=loss, logits=logits, hidden_states=hidden)  # type: ignore
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **_: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *_: Any, **__: Any) -> dict[str, Any]:
         return {"input_ids": input_ids[:, -self.config.max_position_embeddings :]}
 
 

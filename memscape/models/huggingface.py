@@ -5,8 +5,7 @@
     register(); AutoModelForCausalLM.from_pretrained(folder)
 
 A `gpt2` without extra options is written as GPT-2 itself and needs nothing of ours to load. All others carry
-`model_type: memscape` and load once `register()` has told `transformers` about them (importing `memscape.models` for
-`AutoModelForCausalLM` does it through `memscape.models.pretrained.load`).
+`model_type: memscape`, keep the pack axis of one, and load once `register()` has told `transformers` about them.
 """
 
 from pathlib import Path
@@ -98,7 +97,7 @@ def write(
         tensor = tensor.detach().float().cpu()
         if name == "head.weight" and plain:
             tensor = tensor.T  # GPT-2's head is an nn.Linear, output first
-        tensors[to_gpt2_name(name) if plain else f"model.{name}"] = tensor.contiguous()
+        tensors[to_gpt2_name(name) if plain else f"model.{name}"] = (tensor if plain else tensor[None]).contiguous()
     folder = Path(folder)
     write_json(folder / "config.json", config_json(config, bos_id) | ({"memscape": notes} if notes else {}))
     write_whole(folder / "model.safetensors", lambda part: save_file(tensors, part, metadata={"format": "pt"}))
@@ -135,7 +134,7 @@ def read(folder: Path) -> nn.Module:
             if key not in keys:
                 raise ModelError(f"{folder}/model.safetensors lacks {theirs}; it belongs to another configuration.")
             tensor = file.get_tensor(key)
-            parameters[ours][0].copy_(tensor.T if theirs == "lm_head.weight" else tensor)
+            parameters[ours].copy_(tensor.T if theirs == "lm_head.weight" else tensor)  # broadcasts over the pack of one
     return model
 
 

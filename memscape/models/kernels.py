@@ -6,6 +6,9 @@ the gradient. Both are Triton; on a CPU they run under its interpreter (TRITON_I
 check them.
 """
 
+# Triton's language is not Python's: a type checker reads slices and launches of kernels wrongly.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 import math
 
 import torch

@@ -29,9 +29,11 @@ class Sink(Protocol):
 
     def progress(self, tokens: int) -> None:
         """So many more tokens were trained on."""
+        ...
 
     def ended(self, pack_id: str, event: dict[str, Any]) -> list[str]:
         """A pack ended as `event` says; return the packs to train in its place (halves, if it did not fit)."""
+        ...
 
 
 def devices(device: str | None) -> list[str]:
@@ -173,6 +175,7 @@ def ray(folder: Path, packs: list[str], n_packs: int, device: str | None, budget
     """
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError as problem:
         raise MemscapeError("engine 'ray' needs Ray, which is not installed; pip install 'memscape[ray]'.") from problem
 
@@ -201,9 +204,9 @@ def ray(folder: Path, packs: list[str], n_packs: int, device: str | None, budget
             pack = running.pop(future)
             try:
                 event = ray.get(future)
-            except ray.exceptions.RayError as problem:
+            except RayError as problem:
                 event = {"event": "lost", "reason": str(problem).splitlines()[0]}
-            sink.progress(event.get("tokens", 0))
+            sink.progress(int(event.get("tokens", 0)))
             for follower in sink.ended(pack, event):
                 running[submit(follower)] = follower
 

@@ -75,7 +75,7 @@ def price(plan: Plan, *, device: str | None = None) -> Price:
             packs.append(run.steps * step + run.evaluations * sum(map(_share_evaluated(members), range(3))) * check)
     finally:
         torch.set_num_threads(threads)
-    shapes = len({plan.members(pack)[0].model for pack in plan.packs})
+    shapes = len({run.model.model_dump_json() for run in plan.runs})
     start = START_SECONDS[place] * (shapes if place == "cuda" else 1)
     seconds = start + max(sum(packs) / len(places), max(packs))
     tokens = sum(run.tokens_seen for run in plan.runs)

@@ -191,10 +191,13 @@ class PackedStep:
 
 def compile_parts(model: Stream) -> None:
     """Compile what lies before, in and after the blocks, each alone: blocks of one shape share one compilation."""
-    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    import torch._dynamo.config as dynamo
+    import torch._inductor.config as inductor
+
+    dynamo.recompile_limit = max(64, dynamo.recompile_limit)
     if model.pack == 1:
         # Its fused row and column sums lose the pack axis of 1: "invalid gradient ... got [768] but expected [1, 768]".
-        torch._inductor.config.triton.mix_order_reduction = False
+        inductor.triton.mix_order_reduction = False
     model.embedded = torch.compile(model.embedded, dynamic=False)
     model.unembed = torch.compile(model.unembed, dynamic=False)
     for block in model.blocks:

@@ -1,0 +1,36 @@
+"""A configuration says what is wrong in one sentence, and derives what it is not told."""
+
+import pytest
+
+from memscape.errors import PlanError
+from memscape.models import ModelConfig, scaled
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"n_heads": 3}, "n_heads=3 must divide d_model=64; try"),
+        ({"family": "gtp2"}, "Did you mean 'gpt2'?"),
+        ({"n_kv_heads": 3}, "n_kv_heads=3 must divide n_heads=4"),
+        ({"d_ff": (1, 2, 3)}, "lists 3 layers, n_layers is 2"),
+        ({"vocab_size": 0}, "vocab_size=0 must be at least 1"),
+        ({"family": "openelm", "position": "rotary", "d_head": 5}, "d_head=5 must be even"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_with_the_next_move(fields, words):
+    """The message names the field, its value and what would fit."""
+    with pytest.raises(PlanError, match="^[^\n]*$") as refused:
+        ModelConfig(**{"vocab_size": 8, **fields})
+    assert words in str(refused.value)
+
+
+def test_layers_take_one_number_or_one_a_layer():
+    """Layer-wise scaling is the same field with a tuple in it."""
+    config = ModelConfig(family="openelm", vocab_size=8, d_model=32, d_head=8, n_heads=(2, 4), n_kv_heads=(1, 2))
+    assert [(x.n_heads, x.n_kv_heads, x.d_head) for x in config.layers] == [(2, 1, 8), (4, 2, 8)]
+
+
+def test_a_configuration_survives_json():
+    """What a run folder keeps is the whole configuration."""
+    config = scaled(48, 264, family="openelm", connection="skip", n_heads=(1, 3), d_head=16)
+    assert ModelConfig.model_validate_json(config.model_dump_json()) == config
