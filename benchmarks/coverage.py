@@ -53,7 +53,9 @@ def simulate(rng, sizes, data, seeds, noise, gamma) -> RunTable:
 def places(sizes, data) -> np.ndarray:
     """Return (ln N, ln D) of four predictions: centre, a corner, beyond the grid fourfold in N, fourfold in both."""
     n, d = np.log(sizes), np.log(data)
-    return np.array([[n.mean(), n[0], n[-1] + math.log(4), n[-1] + math.log(4)], [d.mean(), d[-1], d[-1], d[-1] + math.log(4)]])
+    return np.array(
+        [[n.mean(), n[0], n[-1] + math.log(4), n[-1] + math.log(4)], [d.mean(), d[-1], d[-1], d[-1] + math.log(4)]]
+    )
 
 
 def both(first, second, split: int = 4):
@@ -68,7 +70,9 @@ def both(first, second, split: int = 4):
 
 
 LAW, TRUTH = LAWS["chinchilla"], np.array([math.log(A), math.log(B), math.log(E), ALPHA, BETA])
-STARTS = TRUTH + np.array([[0, 0, 0, 0, 0], [-1, -1, -0.5, -0.1, -0.1], [1, 1, -0.5, 0.1, 0.1], [1, -1, 0.2, 0.1, -0.1]])
+STARTS = TRUTH + np.array(
+    [[0, 0, 0, 0, 0], [-1, -1, -0.5, -0.1, -0.1], [1, 1, -0.5, 0.1, 0.1], [1, -1, 0.2, 0.1, -0.1]]
+)
 GATED = ("gamma", "centre", "corner", "4x N", "4x N, D")
 
 
@@ -114,7 +118,10 @@ def main() -> int:
             gated = "".join(f"{v:>8.3f}{'*' if o else ' '}" for v, o in zip(share, out, strict=False))
             told = "".join(f"{v:>7.3f}" for v in share[5:])
             lost = int(np.isnan(inside[:, 0]).sum())
-            print(f"{design:8}{seeds:>6}{noise:>7} |{gated} |{told}" + (f"  {lost} without gamma" if lost else ""), flush=True)
+            print(
+                f"{design:8}{seeds:>6}{noise:>7} |{gated} |{told}" + (f"  {lost} without gamma" if lost else ""),
+                flush=True,
+            )
     print(f"{time.perf_counter() - began:.0f} s; {bad} of {len(cells) * len(GATED)} gated shares outside the band (*)")
     return int(bad > 0)
 

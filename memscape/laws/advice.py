@@ -55,10 +55,10 @@ def advise(
         raise TableError(f"expected epochs_max of 1 or more, got {epochs_max}; one epoch sees every token once.")
     if not worth > 0:
         raise TableError(f"expected a positive worth in nats/token, got {worth}; 0.01 is the default.")
-    table = _table(fit, source)
+    table, known = _table(fit, source)
     given = [params] if isinstance(params, str | float | int) else params
     sizes = SIZES if given is None else np.array(sorted(parse_quantity(p) for p in given))
-    ground = published(n_tokens, epochs_max) if table is None else own(table, n_tokens, epochs_max)
+    ground = published(n_tokens, epochs_max) if table is None else own(table, n_tokens, epochs_max, known)
     if given is None and ground.problem is not None:
         sizes = sizes[sizes >= ground.n_range[0] / LOUD]
     chosen = ground.choose(sizes, worth)
@@ -84,14 +84,15 @@ def advise(
     return advice
 
 
-def _table(fit: Fit | Fits | None, source: Any) -> RunTable | None:
+def _table(fit: Fit | Fits | None, source: Any) -> tuple[RunTable | None, dict[str, Fit]]:
+    """Return the runs behind the advice, and the laws already fitted to them."""
     if source is not None:
-        return RunTable.read(source)
+        return RunTable.read(source), {}
     if fit is None:
-        return None
+        return None, {}
     if fit._table is None:
         raise TableError("this fit was read from a file, without its runs; pass source= with the folder it came from.")
-    return fit._table
+    return fit._table, fit.laws if isinstance(fit, Fits) else {fit.law: fit}
 
 
 def _recommended(ground: Ground, chosen: np.ndarray) -> dict[str, Measured]:

@@ -95,7 +95,7 @@ def _nearest(cells: Cells, keep: np.ndarray) -> np.ndarray:
 
 
 def _frontier_ranks(table: RunTable) -> list[Rank]:
-    """Return the laws of N and D*, the prefactor of each fitted to the rest, by their error on the largest size's D*."""
+    """Return the laws of N and D*, each prefactor fitted to the rest, by their error on the largest size's D*."""
     rule = CRITERIA["share"]
     found = [c for c in crossings(table, rule, rule.threshold) if c.censored == "no"]
     if len(found) < 3:

@@ -103,7 +103,7 @@ def crossings(table: RunTable, criterion: Criterion, threshold: float, first: bo
     values = replace(table, columns={**table.columns, "criterion": criterion.value(table)})
     judge = criterion.judge if criterion.judge in table else None
     cells = values.cells("criterion", judge, largest=judge == "memorised_share")
-    level = float(criterion.scaled(np.array(threshold)))
+    level = float(criterion.scaled(np.array([threshold]))[0])
     sizes = np.unique(cells.inputs["n_params"])
     rows = [np.flatnonzero(cells.inputs["n_params"] == n) for n in sizes]
     raw = [criterion.scaled(cells.value[at]) for at in rows]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from memscape.theory.measure import Measured
 ILL = 1e7
 """Condition number of the scaled normal matrix above which single parameters mean nothing."""
 
-Units = Literal["nats", "bits"]
 Names = Mapping[str, str] | None
 Rows = Mapping[str, Any] | None
 Folder = str | Path | None
@@ -37,12 +36,12 @@ Folder = str | Path | None
 
 @overload
 def fit(
-    source: Any, law: None = None, *, columns: Names = None, units: Units = "nats", where: Rows = None,
+    source: Any, law: None = None, *, columns: Names = None, units: str = "nats", where: Rows = None,
     delta: float | None = None, threshold: None = None, resamples: int = 1000, seed: int = 0, out: Folder = None,
 ) -> Fits: ...  # fmt: skip
 @overload
 def fit(
-    source: Any, law: str, *, columns: Names = None, units: Units = "nats", where: Rows = None,
+    source: Any, law: str, *, columns: Names = None, units: str = "nats", where: Rows = None,
     delta: float | None = None, threshold: float | None = None, resamples: int = 1000, seed: int = 0, out: None = None,
 ) -> Fit: ...  # fmt: skip
 def fit(
@@ -50,7 +49,7 @@ def fit(
     law: str | None = None,
     *,
     columns: Names = None,
-    units: Units = "nats",
+    units: str = "nats",
     where: Rows = None,
     delta: float | None = None,
     threshold: float | None = None,
@@ -61,10 +60,11 @@ def fit(
     """Return one law, or every law the table has columns for, fitted with intervals and outcome.
 
     `source` is a result folder, a CSV, Parquet, JSON or JSONL file, a DataFrame or rows; `columns` maps our names to
-    its; `units` of its losses; `where` selects rows. `law` is one of `LAWS` or `frontier`, `frontier:gap`,
-    `frontier:floor` (whose `threshold` may be given). `delta` is the Huber width on ln(loss): 1.345 robust standard
-    deviations if not given, 1e-3 for the published recipe. `out` is a folder for `fit.json` (all laws only). A table
-    that cannot be read is a TableError; a law that cannot be fitted is a `Fit` whose outcome says which runs to add.
+    its; `units` of its losses are nats or bits; `where` selects rows. `law` is one of `LAWS` or `frontier`,
+    `frontier:gap`, `frontier:floor` (whose `threshold` may be given). `delta` is the Huber width on ln(loss): 1.345
+    robust standard deviations if not given, 1e-3 for the published recipe. `out` is a folder for `fit.json` (all laws
+    only). A table that cannot be read is a TableError; a law that cannot be fitted is a `Fit` whose outcome says which
+    runs to add.
     """
     table = RunTable.read(source, columns, units, where)
     if law is not None:
@@ -108,10 +108,11 @@ def fit_one(
         return Fit(**base, outcome=outcome, curve=points(law, cells), verdict=f"{name}: {missing}")
     problem = estimate(law, cells, delta)
     params, bootstrap = _params(problem, resamples, seed)
+    outcome = _outcome(problem, params)
     found = Fit(
-        **base, params=params, bootstrap=bootstrap, outcome=_outcome(problem, params), objective=problem.objective,
-        delta=problem.delta, noise=math.sqrt(problem.scale), condition=problem.condition, curve=draw(problem),
-        verdict=_verdict(name, params),
+        **base, params=params, bootstrap=bootstrap, outcome=outcome, objective=problem.objective, delta=problem.delta,
+        noise=math.sqrt(problem.scale), condition=problem.condition, curve=draw(problem),
+        verdict=_verdict(name, params) if outcome.good else f"{name}: {outcome.sentence}",
     )  # fmt: skip
     found._problem, found._table = problem, table
     return found
@@ -219,7 +220,7 @@ def _verdict(name: str, params: Mapping[str, Measured]) -> str:
         g = params["g"]
         linear = g.low is not None and g.high is not None and g.low <= 1 <= g.high
         return f"Capacity grows as N to the {_span(g)}: {'linear lies inside' if linear else 'not shown to be linear'}."
-    if name == "chinchilla" and min(params[p].value for p in ("alpha", "beta")) > 0.05:
+    if name == "chinchilla":
         size, data = (2 ** (1 / params[p].value) for p in ("alpha", "beta"))
         return (
             f"Halving the size term takes {size:.3g} times the parameters, the data term {data:.3g} times the tokens."

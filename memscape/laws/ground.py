@@ -6,7 +6,7 @@ published R_N* = 5.3 is assumed and said.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -191,10 +191,13 @@ def published(n_tokens: float, epochs_max: float) -> Ground:
     )  # fmt: skip
 
 
-def own(table: RunTable, n_tokens: float, epochs_max: float) -> Ground:
-    """Return the ground of a grid of runs; a table whose held-out loss no law can be fitted to is refused."""
+def own(table: RunTable, n_tokens: float, epochs_max: float, known: Mapping[str, Fit]) -> Ground:
+    """Return the ground of a grid of runs; one whose held-out loss no law can be fitted to is refused.
+
+    `known` are laws fitted to the same table before.
+    """
     fits = {
-        name: fit_one(table, name, resamples=200)
+        name: known.get(name) or fit_one(table, name, resamples=200)
         for name in ("chinchilla", "data-limited", "capacity", "frontier")
         if table.carries(name)
     }

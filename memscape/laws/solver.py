@@ -122,7 +122,7 @@ def _descend(law, x, y, w, delta, start, tie, number, max_steps, tolerance):
         return residual, gradient, plain, plain + 0.5 * stiff[at] * off**2, off, slope
 
     everyone = np.arange(n_problems)
-    state = evaluate(everyone, theta)
+    state = tuple(np.array(part) for part in evaluate(everyone, theta))
     residual, gradient, plain, total, off, slope = state
     damping, steps = np.full(n_problems, 1e-3), np.zeros(n_problems, int)
     finished = np.zeros(n_problems, bool)

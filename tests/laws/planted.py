@@ -42,7 +42,7 @@ WIDE_DATA = tuple(4_000 * 3**k for k in range(8))
 
 
 def rows(
-    truth: Truth = Truth(),  # noqa: B008 - frozen
+    truth: Truth = Truth(),
     sizes=LAPTOP_SIZES,
     data_sizes=LAPTOP_DATA,
     rates=(1e-3, 3e-3, 1e-2),
@@ -53,8 +53,9 @@ def rows(
     seed=0,
     seq_len=64,
     vocab_size=512,
+    history=False,
 ) -> list[dict]:
-    """Return run rows; noise is relative on losses (per run, and shared by all runs of a seed), absolute on the share."""
+    """Return run rows; noise is relative on losses (per run, and shared within a seed), absolute on the share."""
     rng = np.random.default_rng(seed)
     shared = rng.normal(0, seed_noise, seeds) if seed_noise else np.zeros(seeds)
     found = []
@@ -81,11 +82,14 @@ def rows(
                             "status": "finished", "train_loss": train, "train_loss_sem": 0.002, "fresh_loss": fresh,
                             "fresh_loss_sem": 0.01, "other_loss": fresh + 0.12, "other_loss_sem": 0.01, "floor": floor,
                             "uniform_loss": math.log(vocab_size), "n_eval_train": 256, "n_eval_fresh": 64,
-                            "n_eval_other": 64, "memorised_bits": bits, "data_bits": data_bits, "memorised_share": share,
-                            "bits_per_param": bits / total, "extracted_share": max(0.0, 2 * share - 1),
-                            "flops": 6.0 * n * 40 * d,
+                            "n_eval_other": 64, "memorised_bits": bits, "data_bits": data_bits,
+                            "memorised_share": share, "bits_per_param": bits / total,
+                            "extracted_share": max(0.0, 2 * share - 1), "flops": 6.0 * n * 40 * d,
                         }
                     )  # fmt: skip
+                    if history:  # the loss law is met at 12 epochs; later the model overfits
+                        best = {"best_fresh_loss": fresh, "best_fresh_epochs": 12.0}
+                        found[-1] |= {"fresh_loss": fresh + share, **best}
     return found
 
 
