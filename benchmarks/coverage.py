@@ -34,7 +34,7 @@ DESIGNS = {
 
 
 def simulate(rng, sizes, data, seeds, noise, gamma) -> RunTable:
-    """Return a table of runs: losses with relative noise `noise` per run, and half of it shared by all runs of a seed."""
+    """Return a table of runs: losses with relative noise `noise` per run, half of it more shared by a seed's runs."""
     middle = math.exp(np.log(data).mean()), math.exp(np.log(sizes).mean())
     n, d, r, s = (v.ravel() for v in np.meshgrid(sizes, data, np.arange(3.0), np.arange(float(seeds)), indexing="ij"))
     mistuned = 0.03 * np.abs(r - 1)
@@ -44,18 +44,14 @@ def simulate(rng, sizes, data, seeds, noise, gamma) -> RunTable:
     share = (1 + (2**SHARPNESS - 1) * (d / crossing) ** SHARPNESS) ** (-1 / SHARPNESS)
     share = share - mistuned + 3 * (shared[s.astype(int)] + rng.normal(0, noise, len(n)))
     names = np.array([str(i) for i in range(len(n))], dtype=object)
-    columns = {
-        "run_id": names, "n_params": n, "n_tokens": d, "learning_rate": r, "seed": s, "heldout_loss": loss, "memorised_share": share,
-    }  # fmt: skip
-    return RunTable(columns)
+    columns = {"run_id": names, "n_params": n, "n_tokens": d, "learning_rate": r, "seed": s}
+    return RunTable({**columns, "heldout_loss": loss, "memorised_share": share})
 
 
 def places(sizes, data) -> np.ndarray:
     """Return (ln N, ln D) of four predictions: centre, a corner, beyond the grid fourfold in N, fourfold in both."""
-    n, d = np.log(sizes), np.log(data)
-    return np.array(
-        [[n.mean(), n[0], n[-1] + math.log(4), n[-1] + math.log(4)], [d.mean(), d[-1], d[-1], d[-1] + math.log(4)]]
-    )
+    n, d, far = np.log(sizes), np.log(data), math.log(4)
+    return np.array([[n.mean(), n[0], n[-1] + far, n[-1] + far], [d.mean(), d[-1], d[-1], d[-1] + far]])
 
 
 def both(first, second, split: int = 4):

@@ -28,6 +28,9 @@ REFERENCES = {1.0: "capacity", 1.35: "Kaplan et al.", 2.0: "the paper, width fro
 UNDECIDED = 0.3
 """Half-width of γ's interval above which no single exponent is claimed."""
 
+FLAT = 1e-3
+"""Slope of ln D* on ln N below which there is no exponent: γ would be over a thousand, or negative."""
+
 FEWEST = 3
 """Sizes that must cross inside the grid."""
 
@@ -60,21 +63,21 @@ class Straight:
         low, high = self.b - half, self.b + half
         return 1 / self.b, 1 / high if 0 < high < math.inf else None, 1 / low if low > 0 else None
 
-    def size(self, n_tokens: float) -> tuple[float, float | None, float | None]:
-        """Return the N whose D* is `n_tokens`, with the interval of inverse prediction for the line (Fieller)."""
-        d, q = math.log(n_tokens) - self.a, self.t**2
-        best = _exp(self.middle + d / self.b)
+    def log_size(self, ln_d: float) -> tuple[float, float | None, float | None]:
+        """Return ln N whose D* is given, with the interval of inverse prediction for the line (Fieller)."""
+        d, q = ln_d - self.a, self.t**2
         lead, half, last = self.b**2 - q * self.var_b, -self.b * d, d * d - q * self.var_a
         root = half * half - lead * last
         if not lead > 0 or root < 0:
-            return best, None, None
+            return self.middle + d / self.b, None, None
         low, high = sorted((-half + sign * math.sqrt(root)) / lead for sign in (-1, 1))
-        return best, _exp(self.middle + low), _exp(self.middle + high)
+        return self.middle + d / self.b, self.middle + low, self.middle + high
 
-
-def _exp(x: float) -> float:
-    """exp(x) kept inside float64: a flat frontier sends sizes beyond either end."""
-    return math.exp(min(700.0, max(-700.0, x)))
+    def size(self, n_tokens: float) -> tuple[float, float | None, float | None]:
+        """Return the N whose D* is `n_tokens`, with its interval; ends past float64 are None."""
+        value, low, high = self.log_size(math.log(n_tokens))
+        ends = [None if end is None or abs(end) > 700 else math.exp(end) for end in (low, high)]
+        return math.exp(max(-700.0, min(700.0, value))), ends[0], ends[1]
 
 
 def straight(ln_n: np.ndarray, ln_d: np.ndarray, variance: np.ndarray) -> Straight:
@@ -122,25 +125,25 @@ def frontier(
         "law": "frontier" if criterion == "share" else f"frontier:{criterion}", "formula": "N = c D^γ",
         "source": "Niu et al. 2024, arXiv 2405.08707, Table 3, with intervals", "target": rule.title, "n": len(used),
     }  # fmt: skip
-    if len(used) < FEWEST:
-        outcome = Outcome(name="too-few-points", sentence=_missing(table, found, rule, level))
-        curve = curve.model_copy(update={"points": _points(found, convention, first, None)})
-        return Fit(**base, outcome=outcome, curve=curve, verdict=f"gamma: cannot tell. {outcome.sentence}")
     ln_n = np.array([math.log(getattr(c, convention)) for c in used])
     ln_d = np.array([c.ln_d for c in used])
-    line = straight(ln_n, ln_d, np.array([c.variance for c in used]))
+    line = straight(ln_n, ln_d, np.array([c.variance for c in used])) if len(used) >= FEWEST else None
+    if line is None or line.b < FLAT:
+        told = _missing(table, found, rule, level) if line is None else _flat(len(used))
+        outcome = Outcome(name="too-few-points" if line is None else "ill-conditioned", sentence=told)
+        curve = curve.model_copy(update={"points": _points(found, convention, first, line)})
+        return Fit(**base, outcome=outcome, curve=curve, verdict=f"gamma: cannot tell. {told}")
     how = f"95 % t interval over {len(used)} sizes"
     value, low, high = line.gamma()
     gamma = Measured(value=value, unit="1", n=len(used), low=low, high=high, interval=how)
     if first:
         gamma = _grid_range(ln_n, used)
-    ends = [None if end is None or end <= 0 else math.log(end) for end in line.size(1.0)]
-    level_c = Measured(
-        value=ends[0] or 0.0, unit="ln(parameters/token^gamma)", n=len(used), low=ends[1], high=ends[2], interval=how
-    )
+    value, low, high = line.log_size(0.0)
+    unit = "ln(parameters/token^gamma)"
+    ln_c = Measured(value=value, unit=unit, n=len(used), low=low, high=high, interval=how)
     drawn = {"points": _points(found, convention, first, line), **_lines(line, gamma, ln_n, ln_d)}
     fit = Fit(
-        **base, params={"gamma": gamma, "ln_c": level_c}, outcome=_outcome(line, gamma, found), noise=line.scatter,
+        **base, params={"gamma": gamma, "ln_c": ln_c}, outcome=_outcome(line, gamma, found), noise=line.scatter,
         objective=line.scatter**2 * line.freedom, curve=curve.model_copy(update=drawn), verdict=verdict(gamma),
         sensitivity=_variants(table, rule, level, convention, first) if sensitivity else [],
     )  # fmt: skip
@@ -224,10 +227,13 @@ def _outcome(line: Straight, gamma: Measured, found: list[Crossing]) -> Outcome:
             notes += f" N = {names} cross {side} ({'against' if against else 'as'} the line says) and are left out."
     n = line.freedom + 2
     if gamma.low is None or gamma.high is None:
-        told = f"D* hardly moves with N over {n} sizes, so gamma is open above; add sizes further apart.{notes}"
-        return Outcome(name="ill-conditioned", sentence=told)
+        return Outcome(name="ill-conditioned", sentence=_flat(n) + notes)
     told = f"{n} sizes; their D* scatter by {100 * line.scatter:.2g} % around the line.{notes}"
     return Outcome(name="converged", sentence=told)
+
+
+def _flat(n: int) -> str:
+    return f"D* hardly moves with N over {n} sizes, so gamma has no upper end; add sizes further apart."
 
 
 def _missing(table: RunTable, found: list[Crossing], rule: Criterion, level: float) -> str:

@@ -126,16 +126,35 @@ def test_too_few_crossings_say_which_runs_to_add(how, ask):
 
 
 def test_sizes_that_do_not_move_d_star_leave_gamma_open():
-    """A flat D* is ill-conditioned: γ has no upper end, and no number is made up for it."""
+    """D* ∝ N^0.1 under noise is ill-conditioned: γ has no upper end, and no number is made up for it."""
     rng = np.random.default_rng(1)
     table = [
-        {"n_params": n, "n_tokens": d, "train_loss": 1.0, "memorised_share": 1 / (1 + (d / 2e4)) + rng.normal(0, 0.02)}
+        {
+            "n_params": n,
+            "n_tokens": d,
+            "train_loss": 1.0,
+            "memorised_share": 1 / (1 + d / 2 / n**0.1 / 4e3) + rng.normal(0, 0.02),
+        }
         for n in (1e4, 2e4, 4e4, 8e4)
         for d in (4e3, 8e3, 16e3, 32e3, 64e3)
     ]
     fit = frontier(RunTable.read(table))
     assert fit.outcome.name == "ill-conditioned"
     assert fit.params["gamma"].high is None
+
+
+def test_equal_crossings_give_no_exponent():
+    """The same D* for every size is no power law, and 1/0 is not printed."""
+    shares = {4e3: 0.9, 8e3: 0.7, 16e3: 0.3, 32e3: 0.1}
+    table = [
+        {"n_params": n, "n_tokens": d, "train_loss": 1.0, "memorised_share": share}
+        for n in (1e4, 2e4, 4e4)
+        for d, share in shares.items()
+    ]
+    fit = frontier(RunTable.read(table))
+    assert fit.outcome.name == "ill-conditioned"
+    assert not fit.params
+    assert "cannot tell" in fit.verdict
 
 
 def test_sensitivity_names_thresholds_conventions_and_direction():
