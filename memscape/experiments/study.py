@@ -48,7 +48,7 @@ class StudyRecipe(BaseModel):
 
 
 RECIPES = {
-    "laptop": StudyRecipe(limit=8192, context=256, queries=1024),
+    "laptop": StudyRecipe(limit=4096, context=128, queries=512),
     "smoke": StudyRecipe(limit=2048, context=64, queries=256, model="stories260K"),
 }
 """What `--recipe` names: minutes, and seconds, on two cores."""
