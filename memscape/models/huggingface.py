@@ -134,7 +134,7 @@ def read(folder: Path) -> nn.Module:
             if key not in keys:
                 raise ModelError(f"{folder}/model.safetensors lacks {theirs}; it belongs to another configuration.")
             tensor = file.get_tensor(key)
-            parameters[ours].copy_(tensor.T if theirs == "lm_head.weight" else tensor)  # broadcasts over the pack of one
+            parameters[ours].copy_(tensor.T if theirs == "lm_head.weight" else tensor)  # over the pack axis
     return model
 
 

@@ -45,4 +45,7 @@ def load(path: Path, identity: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _checksums(tensors: dict[str, Tensor]) -> dict[str, int]:
-    return {name: zlib.crc32(tensor.flatten().view(torch.uint8).numpy().tobytes()) for name, tensor in sorted(tensors.items())}
+    return {
+        name: zlib.crc32(tensor.flatten().view(torch.uint8).numpy().tobytes())
+        for name, tensor in sorted(tensors.items())
+    }

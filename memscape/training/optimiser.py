@@ -100,13 +100,13 @@ def adamw(
     A member whose gradient is not finite keeps its last good row and is no longer active; nobody else notices.
     `clip` of 0 leaves gradients alone.
     """
-    gradients = gradients.float()
+    gradients = gradients.to(weights.dtype)
     norm_P = torch.linalg.vector_norm(gradients, dim=1)
     active = active & torch.isfinite(norm_P)
     row = active[:, None]
     scale_P = (clip / (norm_P + 1e-6)).clamp(max=1.0) if clip else torch.ones_like(norm_P)
     g = torch.where(row, gradients * scale_P[:, None], 0.0)
-    t = (step + 1).float()
+    t = (step + 1).to(weights.dtype)
     rate = rates.learning_rate_P[:, None]
     unbias_1, unbias_2 = 1 - rates.beta_1**t, 1 - rates.beta_2**t
     m = torch.lerp(first, g, 1 - rates.beta_1)

@@ -21,7 +21,7 @@ def laptop(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int
         n_tokens=(4_096, 8_192, 16_384, 32_768, 65_536),
         learning_rates=rates,
         seeds=seeds,
-        steps=lambda model, n_tokens: round(400 * (n_tokens / 4_096) ** 0.5),
+        steps=lambda model, n_tokens: round(350 * (n_tokens / 4_096) ** 0.5),
         corpus=corpus, tokenizer=tokenizer, batch_size=8, evaluations=7, n_evaluated=128, pack_size=3 * len(seeds),
     )  # fmt: skip
 

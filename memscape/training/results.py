@@ -7,9 +7,10 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from memscape.data import Sequences, Split
 from memscape.folder import write_json, write_whole
@@ -17,7 +18,6 @@ from memscape.models.huggingface import write
 from memscape.models.sizing import flops, parameters
 from memscape.theory import bits
 from memscape.training.config import RunConfig
-from memscape.training.step import PackedStep
 
 COLUMNS = [
     "step", "running_loss", "gradient_norm",
@@ -26,32 +26,46 @@ COLUMNS = [
 """Columns of metrics.parquet: one row an evaluation; `running_loss` is the mean training loss since the row before."""
 
 
-def write_run(
-    folder: Path, run: RunConfig, split: Split, subset: Sequences, floor: float, history: np.ndarray, step: PackedStep,
-    p: int, steps: int,
-) -> None:  # fmt: skip
-    """Write the folder of member p of a pack: model and tokenizer, history, and last the row of results."""
-    weights = {s.name: step.weights[p, s.start : s.start + s.size].view(s.shape) for s in step.slots}
-    write(folder, run.model, weights, split.tokenizer.bos_id, run.model_dump(mode="json"))
-    split.tokenizer.save(folder)
-    write_whole(folder / "metrics.parquet", lambda part: _write_parquet(part, run, history))
-    write_json(folder / "result.json", row(run, split, subset, floor, history, steps))
+class Ending(NamedTuple):
+    """A member of a pack at the end of its training."""
+
+    run: RunConfig
+    split: Split
+    subset: Sequences
+    """Its training set."""
+    floor: float
+    """Of that set, nats/token."""
+    history: np.ndarray
+    """(evaluations, len(COLUMNS))."""
+    steps: int
+    """Steps it took before it stopped."""
+    converged: bool
+    """Whether its stop rule was met."""
+    weights: dict[str, Tensor]
+    """Its parameters, without the pack axis."""
 
 
-def row(
-    run: RunConfig, split: Split, subset: Sequences, floor: float, history: np.ndarray, steps: int
-) -> dict[str, Any]:
+def write_run(folder: Path, end: Ending) -> None:
+    """Write the folder of one run: model and tokenizer, history, and last the row of results."""
+    write(folder, end.run.model, end.weights, end.split.tokenizer.bos_id, end.run.model_dump(mode="json"))
+    end.split.tokenizer.save(folder)
+    write_whole(folder / "metrics.parquet", lambda part: _write_parquet(part, end.run, end.history))
+    write_json(folder / "result.json", row(end))
+
+
+def row(end: Ending) -> dict[str, Any]:
     """Return the run's flat row of the table that laws are fitted to.
 
     Memorised bits are counted against the run's best fresh loss, not its last: a model that has memorised its set
     gets worse than chance on fresh text, and a code may always use the better model (Morris et al., arXiv
     2505.24832, eq. 3).
     """
+    run, split, subset, floor, history, steps = end[:6]
     last = dict(zip(COLUMNS, (float(x) for x in history[-1]), strict=True))
     counts, T = parameters(run.model), run.model.seq_len
     V = n_predictable(split, subset)
     n_tokens, n_sequences = subset.n_tokens, len(subset)
-    status = _status(run, last["train_loss"], floor, math.log(V), steps)
+    status = _status(end, last["train_loss"], math.log(V))
     finite = math.isfinite(last["train_loss"])
     fresh = history[:, COLUMNS.index("fresh_loss")]
     best = int(np.nanargmin(fresh)) if np.isfinite(fresh).any() else -1
@@ -128,13 +142,13 @@ def lost(train_loss: float, uniform_loss: float) -> bool:
     return not train_loss <= 2 * uniform_loss
 
 
-def _status(run: RunConfig, train_loss: float, floor: float, uniform_loss: float, steps: int) -> str:
+def _status(end: Ending, train_loss: float, uniform_loss: float) -> str:
     """Return `converged` (met its floor), `diverged` (see `lost`), `budget` (ran out of steps first), or `finished`."""
-    if met_floor(run, train_loss, floor):
+    if end.converged or met_floor(end.run, train_loss, end.floor):
         return "converged"
-    if lost(train_loss, uniform_loss) or steps < run.steps:
+    if lost(train_loss, uniform_loss) or end.steps < end.run.steps:
         return "diverged"
-    return "finished" if run.stop_within is None else "budget"
+    return "finished" if end.run.stop_within is None else "budget"
 
 
 def _write_parquet(path: Path, run: RunConfig, history: np.ndarray) -> None:

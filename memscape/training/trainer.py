@@ -8,6 +8,7 @@ ends with the same weights and the same `result.json` files as one that was left
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +28,13 @@ from memscape.training import checkpoint
 from memscape.training.config import RunConfig
 from memscape.training.evaluate import evaluate
 from memscape.training.plan import Pack, Plan
-from memscape.training.results import COLUMNS, lost, met_floor, n_predictable, write_run
+from memscape.training.results import COLUMNS, Ending, lost, met_floor, n_predictable, write_run
 from memscape.training.step import PackedStep
 
 CHUNK = 64
 """Steps whose sequences are looked up at once."""
 
-CHECKPOINT_SECONDS = 20.0
+CHECKPOINT_SECONDS = float(os.environ.get("MEMSCAPE_CHECKPOINT_SECONDS", "20"))
 """At most about this much work is lost to a kill."""
 
 
@@ -90,32 +91,37 @@ def train(
         except FolderError as problem:
             say(str(problem))
     began, saved, run = work.at, time.monotonic(), runs[0]
-    progress(began * work.tokens_a_step * len(runs))
-    due = evaluation_steps(run)
+    each = work.tokens_a_step * len(runs)
+    progress(began * each)
     while work.at < run.steps and work.step.active.any():
-        until = min(s for s in due if s > work.at)
-        while work.at < until and not budget.spent:
-            before = work.at
-            work.advance(min(until, (work.at // CHUNK + 1) * CHUNK))
-            progress((work.at - before) * work.tokens_a_step * len(runs))
-        if work.at == until:
+        before, due = work.at, min(s for s in evaluation_steps(run) if s > work.at)
+        work.advance(min(due, (work.at // CHUNK + 1) * CHUNK))
+        progress((work.at - before) * each)
+        if work.at == due:
             work.evaluate()
-        over = work.at == run.steps or not work.step.active.any()
-        if over or budget.spent or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            try:
-                checkpoint.save(place, work.state(), pack.run_ids)
-            except FolderError as problem:
-                if over or budget.spent:
-                    raise
-                say(f"{problem} Training goes on without a checkpoint.")
+        if budget.spent or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            keep(work, place, pack, needed=budget.spent)
             saved = time.monotonic()
-        if budget.spent and not over:
-            return Outcome(False, time.monotonic() - start, (work.at - began) * work.tokens_a_step * len(runs))
+        if budget.spent and work.at < run.steps:
+            return Outcome(False, time.monotonic() - start, (work.at - began) * each)
+    if not (work.history and int(work.history[-1][0, 0]) == work.at):
+        work.evaluate()
+    keep(work, place, pack, needed=True)
     work.finish(Path(folder))
-    outcome = Outcome(True, time.monotonic() - start, (work.at - began) * work.tokens_a_step * len(runs))
+    outcome = Outcome(True, time.monotonic() - start, (work.at - began) * each)
     write_json(place.parent / "timing.json", {**outcome._asdict(), "device": str(device), "steps": work.at})
     place.unlink(missing_ok=True)
     return outcome
+
+
+def keep(work: "Packed", place: Path, pack: Pack, needed: bool) -> None:
+    """Write a checkpoint; a full disk stops only work that cannot go on without it."""
+    try:
+        checkpoint.save(place, work.state(), pack.run_ids)
+    except FolderError as problem:
+        if needed:
+            raise
+        say(f"{problem} Training goes on without a checkpoint.")
 
 
 def evaluation_steps(run: RunConfig) -> list[int]:
@@ -151,6 +157,7 @@ class Packed:
             name: self._held_out(pools, [getattr(s, name) for s in splits], name) for name in ("fresh", "other")
         }
         self.history: list[Tensor] = []
+        self.converged = torch.zeros(len(runs), dtype=torch.bool)
         self._chunk: tuple[int, Tensor] | None = None
 
     @classmethod
@@ -176,16 +183,12 @@ class Packed:
         most = run.n_evaluated * (4 if self.at >= run.steps else 1)
         with eagerly() if self.step.captures else contextlib.nullcontext():
             row = self._measured(most)
-        live = self.step.active.cpu()
-        if self.history:  # a stopped member's row repeats: its weights no longer move
-            row = torch.where(live[:, None], row, torch.cat([row[:, :1], self.history[-1][:, 1:]], dim=1))
         self.history.append(row)
-        loss = row[:, COLUMNS.index("train_loss")]
-        stop = [
-            met_floor(run, x, floor) or lost(x, uniform)
-            for run, x, floor, uniform in zip(self.runs, loss.tolist(), self.floors, self.uniform, strict=True)
-        ]
-        self.step.halt(torch.tensor(stop, device=self.device))
+        losses = row[:, COLUMNS.index("train_loss")].tolist()
+        met = [met_floor(run, x, floor) for run, x, floor in zip(self.runs, losses, self.floors, strict=True)]
+        gone = [lost(x, uniform) for x, uniform in zip(losses, self.uniform, strict=True)]
+        self.converged |= torch.tensor(met) & self.step.active.cpu()
+        self.step.halt((torch.tensor(met) | torch.tensor(gone)).to(self.device))
 
     def _measured(self, most: int) -> Tensor:
         """One row of `COLUMNS` a member, from at most that many sequences of each set."""
@@ -207,12 +210,13 @@ class Packed:
     def state(self) -> dict[str, Tensor]:
         """Return everything that decides the future, and the history."""
         empty = torch.zeros(0, len(self.runs), len(COLUMNS))
-        return self.step.state | {"history": torch.stack(self.history) if self.history else empty}
+        history = torch.stack(self.history) if self.history else empty
+        return self.step.state | {"history": history, "converged": self.converged}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take up the state that `state` returned."""
         self.step.restore(tensors)
-        self.history = list(tensors["history"])
+        self.history, self.converged = list(tensors["history"]), tensors["converged"]
         self.at = int(tensors["step"])
 
     def finish(self, folder: Path) -> None:
@@ -221,10 +225,10 @@ class Packed:
         for p, run in enumerate(self.runs):
             if (folder / "runs" / run.run_id / "result.json").exists():
                 continue  # written before a kill that came between two members
-            write_run(
-                folder / "runs" / run.run_id, run, self.splits[p], self.sets[p], self.floors[p], history[:, p],
-                self.step, p, int(self.step.taken_P[p]),
-            )  # fmt: skip
+            weights = {s.name: self.step.weights[p, s.start : s.start + s.size].view(s.shape) for s in self.step.slots}
+            steps, met = int(self.step.taken_P[p]), bool(self.converged[p])
+            end = Ending(run, self.splits[p], self.sets[p], self.floors[p], history[:, p], steps, met, weights)
+            write_run(folder / "runs" / run.run_id, end)
 
     def _targets(self, at: int) -> Tensor:
         """The sequences of one step, (P, B, T)."""

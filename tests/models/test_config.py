@@ -19,7 +19,7 @@ from memscape.models import ModelConfig, scaled
 )
 def test_a_shape_that_cannot_be_is_refused_with_the_next_move(fields, words):
     """The message names the field, its value and what would fit."""
-    with pytest.raises(PlanError, match="^[^\n]*$") as refused:
+    with pytest.raises(PlanError, match=r"^[^\n]*$") as refused:
         ModelConfig(**{"vocab_size": 8, **fields})
     assert words in str(refused.value)
 

@@ -10,7 +10,7 @@ from tests.models.families import CASES, NAMES, drawn, small
 
 @pytest.mark.parametrize(("family", "option"), CASES, ids=NAMES)
 def test_no_position_sees_a_later_token(family, option):
-    """The gradient of the logits at position t with respect to later inputs is exactly zero, to earlier ones it is not."""
+    """The gradient of the logits at position t is exactly zero for later inputs, and not for earlier ones."""
     model = drawn(small(family, option))
     tokens = torch.randint(0, 24, (1, 1, 8), generator=torch.Generator().manual_seed(1))
     vectors = model.embedded(tokens, None).detach().requires_grad_()

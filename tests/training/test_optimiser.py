@@ -1,0 +1,111 @@
+"""Our AdamW against torch's, clipping against torch's, and what happens to a member that loses its numbers."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from memscape.models import build, scaled
+from memscape.models.packed import initialise
+from memscape.training import optimiser
+from memscape.training.optimiser import Rates, adamw, schedule
+
+
+def quadratic(weights, targets, step):
+    """Gradients of a wobbling quadratic: large at first, so that clipping bites, small later."""
+    return (weights - targets) * (1 + math.sin(step))
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_row_equals_torchs_adamw(clip):
+    """200 steps of each of three members, own rate and decay, equal torch.optim.AdamW with clip_grad_norm_."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 40, generator=generator, dtype=torch.float64)
+    targets = 5 * torch.randn(3, 40, generator=generator, dtype=torch.float64)
+    rates, decays = [1e-3, 1e-2, 1e-1], [0.0, 0.1, 0.5]
+    theirs = [nn.Parameter(row.clone()) for row in start]
+    optimisers = [
+        torch.optim.AdamW([p], lr=lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=wd)
+        for p, lr, wd in zip(theirs, rates, decays, strict=True)
+    ]
+    weights, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
+    ours = Rates(torch.tensor(rates, dtype=torch.float64), torch.tensor(decays, dtype=torch.float64))
+    active = torch.ones(3, dtype=torch.bool)
+    for step in range(200):
+        gradients, at = quadratic(weights, targets, step), torch.tensor(step, dtype=torch.int32)
+        _, active = adamw(weights, first, second, gradients, ours, 1.0, at, clip, active)
+        for p, other, target in zip(theirs, optimisers, targets, strict=True):
+            p.grad = quadratic(p.detach(), target, step)
+            if clip:
+                nn.utils.clip_grad_norm_([p], clip)
+            other.step()
+    torch.testing.assert_close(weights, torch.stack([p.detach() for p in theirs]), atol=1e-7, rtol=0)
+
+
+def test_a_member_without_numbers_is_frozen_and_nobody_notices():
+    """A gradient of NaN or infinity leaves the member's last good row and moments; the others are as without it."""
+    generator = torch.Generator().manual_seed(0)
+    gradients = torch.randn(4, 10, generator=generator)
+    rates = Rates(torch.full((4,), 0.1), torch.zeros(4))
+
+    def run(spoil):
+        weights, first, second = torch.ones(4, 10), torch.zeros(4, 10), torch.zeros(4, 10)
+        active = torch.ones(4, dtype=torch.bool)
+        for step in range(3):
+            g = gradients.clone()
+            if spoil and step >= 1:
+                g[1, 3], g[2, 0] = math.nan, math.inf
+            _, active = adamw(weights, first, second, g, rates, 0.0, torch.tensor(step, dtype=torch.int32), 1.0, active)
+            if step == 0:
+                after_one = weights.clone()
+        return weights, active, after_one
+
+    clean, _, _ = run(spoil=False)
+    spoiled, active, after_one = run(spoil=True)
+    assert active.tolist() == [True, False, False, True]
+    assert torch.equal(spoiled[[0, 3]], clean[[0, 3]])
+    assert torch.equal(spoiled[[1, 2]], after_one[[1, 2]])
+
+
+def test_decay_reaches_matrices_and_tables_alone():
+    """Biases, gains and the gaps of the layout are not decayed."""
+    model = build(scaled(16, 40), 2)
+    slots, n = optimiser.lay_out(model)
+    mask = optimiser.decayed(slots, n)
+    for slot in slots:
+        inside = mask[slot.start : slot.start + slot.size]
+        assert bool((inside == float(slot.name.endswith("weight"))).all()), slot.name
+    assert mask.sum() == sum(slot.size for slot in slots if slot.name.endswith("weight"))
+
+
+def test_the_flat_matrix_is_the_model():
+    """After flattening, parameters are views: moving a row moves that member; gradients land in the same places."""
+    model = build(scaled(16, 40), 2)
+    initialise(model, [0, 1])
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    slots, n = optimiser.lay_out(model)
+    flat = optimiser.flatten(model, slots, n, torch.float32)
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name])
+    flat[1] += 1
+    for name, p in model.named_parameters():
+        assert torch.equal(p[0], before[name][0])
+        assert torch.equal(p[1], before[name][1] + 1)
+    again = optimiser.gather_gradients([p.detach() for p in model.parameters()], slots, n)
+    used = torch.zeros(n, dtype=torch.bool)
+    for slot in slots:
+        used[slot.start : slot.start + slot.size] = True
+    assert torch.equal(again[:, used], flat[:, used])
+    assert (again[:, ~used] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
+def test_the_rate_rises_and_falls_as_named(kind):
+    """Linear to 1 at the last warm-up step, then down to the final share at the last step (or level)."""
+    rate = [schedule(torch.tensor(s, dtype=torch.int32), 100, 10, 0.1, kind).item() for s in range(100)]
+    assert rate[0] == pytest.approx(0.1)
+    assert rate[9] == pytest.approx(1.0)
+    assert rate[99] == pytest.approx(1.0 if kind == "constant" else 0.1)
+    middle = {"cosine": 0.1 + 0.9 * (1 + math.cos(math.pi * 0.5)) / 2, "linear": 0.1 + 0.9 * 0.5, "constant": 1.0}[kind]
+    assert rate[54] == pytest.approx(middle, abs=1e-6)
