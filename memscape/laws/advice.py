@@ -59,8 +59,8 @@ def advise(
     given = [params] if isinstance(params, str | float | int) else params
     sizes = SIZES if given is None else np.array(sorted(parse_quantity(p) for p in given))
     ground = published(n_tokens, epochs_max) if table is None else own(table, n_tokens, epochs_max, known)
-    if given is None and ground.problem is not None:
-        sizes = sizes[sizes >= ground.n_range[0] / LOUD]
+    if given is None:
+        sizes = ground.near(sizes)
     chosen = ground.choose(sizes, worth)
     recommended = _recommended(ground, chosen)
     n = recommended["n_params"].value
@@ -110,7 +110,7 @@ def _recommended(ground: Ground, chosen: np.ndarray) -> dict[str, Measured]:
             value=ground.floor, unit="nats/token", n=1, interval="exact if all sequences are distinct"
         )
         end = ground.share_at_end(n, found["fresh_loss"].value)
-        share = ground.share(n) or end
+        share = ground.share(n, end)
         if share is not None:
             found["train_loss"] = _train_loss(found["fresh_loss"].value, ground.floor, share)
             found["memorised_share"] = share
@@ -169,6 +169,9 @@ def _between(m: Measured) -> str:
 def _changes(ground: Ground, recommended: Mapping[str, Measured], epochs_max: float, sizes, worth: float) -> list[str]:
     """Return what would move the advice."""
     n, words = recommended["n_params"].value, []
+    still = float(ground.loss(np.array([n]))[0, 0] - ground.loss(np.array([2 * n]))[0, 0])
+    if len(sizes) > 1 and n >= sizes[-1] and still >= worth:
+        words.append(f"Twice the size would still gain {still:.2g} nats/token, further outside {ground.grid}.")
     if len(sizes) > 1:
         less, more = (format_quantity(float(ground.choose(sizes, worth * by)[0])) for by in (2, 0.5))
         words.append(
@@ -179,7 +182,7 @@ def _changes(ground: Ground, recommended: Mapping[str, Measured], epochs_max: fl
     if recommended["epochs"].value >= epochs_max * 0.999:
         words.append(f"The limit of {epochs_max:g} epochs binds; more would still lower the held-out loss.")
     words += ground.remarks
-    if ground.next_runs:
+    if ground.next_runs and "n_params" in ground.next_runs[0]:
         sentence = ground.next_runs[0]["sentence"]
         words.append(sentence[0].upper() + sentence[1:])
     return words

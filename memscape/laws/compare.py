@@ -6,7 +6,7 @@ size, and judged by what it says about them. AIC and BIC, which only judge insid
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from memscape.laws.crossing import CRITERIA, crossings
 from memscape.laws.frontier import straight
 from memscape.laws.intervals import Problem, estimate
 from memscape.laws.law import LAWS, Law
-from memscape.laws.results import Rank
+from memscape.laws.results import Fit, Rank
 from memscape.laws.table import Cells, RunTable
 from memscape.theory.balance import dimension, log_patterns
 
@@ -25,21 +25,24 @@ FEWER_STARTS = 24
 """Descents for a hold-out fit."""
 
 
-def rank(table: RunTable, delta: float | None = None) -> list[Rank]:
-    """Return the laws of held-out loss, then those of the frontier, each group by its held-out error, best first."""
+def rank(table: RunTable, delta: float | None = None, known: Mapping[str, Fit] | None = None) -> list[Rank]:
+    """Return the laws of held-out loss, then those of the frontier, each group by its held-out error, best first.
+
+    `known` are the laws already fitted to the whole table.
+    """
     found: list[Rank] = []
     if "heldout_loss" in table:
         cells = table.cells("heldout_loss")
         for law in LAWS.values():
             if law.target == "heldout_loss" and table.carries(law.name):
-                found += _loss_ranks(law, cells, delta)
+                found += _loss_ranks(law, cells, delta, (known or {}).get(law.name))
         note = "no law: the yardstick that a law must beat"
         found.append(_judged(cells, BASELINE, lambda keep: _nearest(cells, keep), note=note))
     if "memorised_share" in table:
         found += _frontier_ranks(table)
-    known = [r for r in found if r.heldout_error is not None]
-    known.sort(key=lambda r: (r.about == "frontier", r.heldout_error))
-    return known + [r for r in found if r.heldout_error is None]
+    judged = [r for r in found if r.heldout_error is not None]
+    judged.sort(key=lambda r: (r.about == "frontier", r.heldout_error))
+    return judged + [r for r in found if r.heldout_error is None]
 
 
 def _judged(cells: Cells, law: str, predict: Callable[[np.ndarray], np.ndarray | None], **more) -> Rank:
@@ -61,7 +64,7 @@ def _logs(cells: Cells) -> np.ndarray:
     return np.array([np.log(values).mean() for values in cells.seeds])
 
 
-def _loss_ranks(law: Law, cells: Cells, delta: float | None) -> list[Rank]:
+def _loss_ranks(law: Law, cells: Cells, delta: float | None, known: Fit | None) -> list[Rank]:
     """Return a law as fitted here, and as published."""
     x, enough = np.log(np.stack([cells.inputs[name] for name in law.inputs])), len(law.params) + 2
 
@@ -71,7 +74,10 @@ def _loss_ranks(law: Law, cells: Cells, delta: float | None) -> list[Rank]:
         problem = estimate(law, cells.take(keep), delta, kept=FEWER_STARTS)
         return law.value(problem.theta[None], x[:, ~keep])[0][0]
 
-    judged = criteria(estimate(law, cells, delta, kept=FEWER_STARTS)) if len(cells) >= enough else (None, None)
+    problem = known._problem if known is not None else None
+    if problem is None and len(cells) >= enough:
+        problem = estimate(law, cells, delta, kept=FEWER_STARTS)
+    judged = (None, None) if problem is None else criteria(problem)
     note = "" if judged[0] is not None else "too few cells to fit"
     ranks = [_judged(cells, law.name, fitted, aic=judged[0], bic=judged[1], n_params=len(law.params), note=note)]
     for variant in law.published:

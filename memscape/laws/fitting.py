@@ -37,12 +37,12 @@ Folder = str | Path | None
 @overload
 def fit(
     source: Any, law: None = None, *, columns: Names = None, units: str = "nats", where: Rows = None,
-    delta: float | None = None, threshold: None = None, resamples: int = 1000, seed: int = 0, out: Folder = None,
+    delta: float | None = None, threshold: None = None, resamples: int = 500, seed: int = 0, out: Folder = None,
 ) -> Fits: ...  # fmt: skip
 @overload
 def fit(
     source: Any, law: str, *, columns: Names = None, units: str = "nats", where: Rows = None,
-    delta: float | None = None, threshold: float | None = None, resamples: int = 1000, seed: int = 0, out: None = None,
+    delta: float | None = None, threshold: float | None = None, resamples: int = 500, seed: int = 0, out: None = None,
 ) -> Fit: ...  # fmt: skip
 def fit(
     source: Any,
@@ -53,7 +53,7 @@ def fit(
     where: Rows = None,
     delta: float | None = None,
     threshold: float | None = None,
-    resamples: int = 1000,
+    resamples: int = 500,
     seed: int = 0,
     out: Folder = None,
 ) -> Fit | Fits:
@@ -76,7 +76,7 @@ def fit(
     fits = Fits(
         table=table.describe(),
         laws=laws,
-        ranking=rank(table, delta),
+        ranking=rank(table, delta, laws),
         next_runs=next_runs(table, laws),
         sentence=_sentence(table, laws),
     )
@@ -88,7 +88,7 @@ def fit(
 
 def fit_one(
     table: RunTable, name: str, delta: float | None = None, threshold: float | None = None,
-    resamples: int = 1000, seed: int = 0,
+    resamples: int = 500, seed: int = 0,
 ) -> Fit:  # fmt: skip
     """Return one law fitted to a checked table (see `fit`)."""
     if name in FRONTIERS:
@@ -112,7 +112,7 @@ def fit_one(
     found = Fit(
         **base, params=params, bootstrap=bootstrap, outcome=outcome, objective=problem.objective, delta=problem.delta,
         noise=math.sqrt(problem.scale), condition=problem.condition, curve=draw(problem),
-        verdict=_verdict(name, params) if outcome.good else f"{name}: {outcome.sentence}",
+        verdict=_verdict(problem, params, outcome),
     )  # fmt: skip
     found._problem, found._table = problem, table
     return found
@@ -130,8 +130,10 @@ def predict(fit: Fit, inputs: Mapping[str, float]) -> Measured:
     x = np.log([[float(inputs[name])] for name in law.inputs])
     unit = "bits" if law.target == "memorised_bits" else "nats/token"
     if isinstance(fit._problem, Problem):
-        ends = np.exp([end[0] for end in profile(fit._problem, predictions(law, x), 1)])
-        return _measured(ends, unit, fit.n, f"95 % profile over {fit.n} cells")
+        ends = np.array([end[0] for end in profile(fit._problem, predictions(law, x), 1)])
+        return _measured(
+            np.exp(np.where(np.isfinite(ends), ends, np.nan)), unit, fit.n, f"95 % profile over {fit.n} cells"
+        )
     values = [(p, fit.params[p.shown].value) for p in law.parameters]
     theta = np.array([[value if p.name == p.shown else math.log(value) for p, value in values]])
     return Measured(value=float(np.exp(law.value(theta, x)[0][0, 0])), unit=unit, n=fit.n)
@@ -163,7 +165,8 @@ def _params(problem: Problem, resamples: int, seed: int) -> tuple[dict[str, Meas
     for k, p in enumerate(problem.law.parameters):
         out = np.asarray if p.name == p.shown else np.exp
         how = f"95 % profile over {n} cells"
-        by_profile[p.shown] = _measured(out(ends[:, k]), p.unit, n, how)
+        open_ends = np.where(np.isfinite(ends[:, k]), ends[:, k], np.nan)
+        by_profile[p.shown] = _measured(out(open_ends), p.unit, n, how)
         how = f"95 % bootstrap over {n} cells, {resamples} resamples"
         by_bootstrap[p.shown] = _measured(out(np.array([ends[0, k], *draws[:, k]])), p.unit, n, how)
     return by_profile, by_bootstrap
@@ -213,13 +216,19 @@ def _outcome(problem: Problem, params: Mapping[str, Measured]) -> Outcome:
     return Outcome(name="converged", sentence=told)
 
 
-def _verdict(name: str, params: Mapping[str, Measured]) -> str:
+def _verdict(problem: Problem, params: Mapping[str, Measured], outcome: Outcome) -> str:
+    name = problem.law.name
     if name == "capacity":
-        return f"The models hold {_span(params['c'])} bits per parameter, embeddings counted."
+        full = np.exp(problem.x[1]) > 2 * params["c"].value * np.exp(problem.x[0])
+        sizes, shown = (len(set(problem.x[0][rows])) for rows in (slice(None), full))
+        told = f"The models hold {_span(params['c'])} bits per parameter, embeddings counted"
+        return f"{told} (saturation shown at {shown} of {sizes} sizes)."
     if name == "capacity-power":
         g = params["g"]
         linear = g.low is not None and g.high is not None and g.low <= 1 <= g.high
         return f"Capacity grows as N to the {_span(g)}: {'linear lies inside' if linear else 'not shown to be linear'}."
+    if not outcome.good:
+        return f"{name}: {outcome.sentence}"
     if name == "chinchilla":
         size, data = (2 ** (1 / params[p].value) for p in ("alpha", "beta"))
         return (

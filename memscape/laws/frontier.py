@@ -129,7 +129,7 @@ def frontier(
     ln_d = np.array([c.ln_d for c in used])
     line = straight(ln_n, ln_d, np.array([c.variance for c in used])) if len(used) >= FEWEST else None
     if line is None or line.b < FLAT:
-        told = _missing(table, found, rule, level) if line is None else _flat(len(used))
+        told = _missing(found, rule, level) if line is None else _flat(len(used))
         outcome = Outcome(name="too-few-points" if line is None else "ill-conditioned", sentence=told)
         curve = curve.model_copy(update={"points": _points(found, convention, first, line)})
         return Fit(**base, outcome=outcome, curve=curve, verdict=f"gamma: cannot tell. {told}")
@@ -233,22 +233,23 @@ def _outcome(line: Straight, gamma: Measured, found: list[Crossing]) -> Outcome:
 
 
 def _flat(n: int) -> str:
-    return f"D* hardly moves with N over {n} sizes, so gamma has no upper end; add sizes further apart."
+    return f"D* does not clearly grow with N over {n} sizes, so gamma has no upper end; add sizes further apart."
 
 
-def _missing(table: RunTable, found: list[Crossing], rule: Criterion, level: float) -> str:
+def _missing(found: list[Crossing], rule: Criterion, level: float) -> str:
     """Return which runs to add before a line can be fitted."""
     if len(found) < FEWEST:
         ends = (format_quantity(found[0].n_params / 4), format_quantity(found[-1].n_params * 4)) if found else ("", "")
         return f"the frontier needs {FEWEST} sizes, the table has {len(found)}; add sizes such as {' and '.join(ends)}."
-    data, add = table.column("n_tokens"), []
-    for side, where, end in (("beyond the grid", "above", data.max()), ("before the grid", "below", data.min())):
-        names = ", ".join(format_quantity(c.n_params) for c in found if c.censored == side)
-        if names:
-            add.append(f"data sizes {where} {format_quantity(float(end))} for N = {names}")
+    add = []
+    for side, where, end in (("beyond the grid", "above", max), ("before the grid", "below", min)):
+        past = [c for c in found if c.censored == side]
+        if past:
+            data = format_quantity(end(c.d_star for c in past))
+            add.append(f"data sizes {where} {data} for N = {', '.join(format_quantity(c.n_params) for c in past)}")
     used = sum(c.censored == "no" for c in found)
     return (
-        f"{rule.title} crosses {level:g} inside the grid for {used} of {len(found)} sizes, of the {FEWEST} needed; "
+        f"{rule.title} crosses {level:g} inside the grid for {used} of {len(found)} sizes ({FEWEST} needed); "
         f"add {' and '.join(add)}."
     )
 

@@ -1,8 +1,8 @@
 """What an advice stands on: expected loss, epochs, floor and memory at one corpus size, as functions of model size.
 
 `own` reads them off a grid of runs, `published` off Muennighoff et al. (2305.16264). Held-out loss follows Chinchilla's
-law with surplus parameters fading, N' of the law `data-limited`; where the grid does not show how fast they fade, the
-published R_N* = 5.3 is assumed and said.
+law, or the law `data-limited` where the grid shows how surplus parameters fade; sizes more than fourfold outside the
+grid (and as far again as the corpus is) are not recommended.
 """
 
 import math
@@ -15,15 +15,21 @@ from scipy.special import stdtrit
 
 from memscape.errors import TableError
 from memscape.laws.fitting import fit_one
-from memscape.laws.intervals import Problem, profile, resample
-from memscape.laws.law import LAWS, limited
+from memscape.laws.intervals import Problem, predictions, profile, resample
+from memscape.laws.law import LAWS
 from memscape.laws.next_runs import next_runs
 from memscape.laws.results import Fit
 from memscape.laws.table import RunTable
 from memscape.theory.measure import Measured
-from memscape.theory.published import REUSE_PARAMS, REUSE_TOKENS
+from memscape.theory.published import REUSE_TOKENS
 
 PUBLISHED = "published constants"
+
+LEAST_SHARE = 1e-3
+"""A memorised share below this is none."""
+
+NEAR = 4.0
+"""Factor outside the grid within which a size may be recommended, times the factor of the corpus."""
 
 STILL_FALLING = 0.9
 """A run whose held-out loss is lowest after this share of its training may not have been trained long enough."""
@@ -58,6 +64,14 @@ class Ground:
         """Return the expected held-out loss of sizes n (S, len(n)), nats/token."""
         return self.law(self.theta, n, self.n_tokens)
 
+    def near(self, sizes: np.ndarray) -> np.ndarray:
+        """Return the sizes that the grid can speak of: `NEAR` outside it, and as far again as the corpus is."""
+        if self.problem is None:
+            return sizes
+        (n_low, n_high), (d_low, d_high) = self.n_range, self.d_range
+        low, high = min(1.0, self.n_tokens / d_low) / NEAR, max(1.0, self.n_tokens / d_high) * NEAR
+        return sizes[(sizes >= n_low * low) & (sizes <= n_high * high)]
+
     def with_tokens(self, times: float) -> Callable[[np.ndarray], np.ndarray]:
         """Return `loss` with `times` as many tokens."""
         return replace(self, n_tokens=self.n_tokens * times).loss
@@ -74,10 +88,7 @@ class Ground:
             return Measured(value=value, unit="nats/token", n=0, interval=PUBLISHED)
         x = np.log([[n], [self.n_tokens]])
 
-        def quantity(theta, at):
-            f, gradient = limited(_with_fading(theta), x)
-            return f[:, 0], gradient[:, : theta.shape[1], 0]
-
+        quantity = predictions(self.problem.law, x)
         value, low, high = (
             math.exp(end[0]) if math.isfinite(end[0]) else None for end in profile(self.problem, quantity, 1)
         )
@@ -104,17 +115,23 @@ class Ground:
         how = f"95 % regression over {self.n} cells, at most {self.epochs_max:g}"
         return Measured(value=value, unit="epochs", n=self.n, low=low, high=high, interval=how)
 
-    def share(self, n: float) -> Measured | None:
-        """Return the share of the text's bits memorised at the best stop; None if the runs kept no history."""
+    def share(self, n: float, end: Measured | None) -> Measured | None:
+        """Return the share of the text's bits memorised at the best stop, at most that at the end of training.
+
+        None if the runs kept no history: then `end` is all that is known.
+        """
         inputs = self.problem.cells.inputs if self.problem is not None else {}
         if not {"best_train_loss", "floor"} <= set(inputs):
-            return None
+            return end
         assert self.problem is not None
         held_out = self.problem.cells.value
         stored = (held_out - inputs["best_train_loss"]) / (held_out - inputs["floor"])
-        value, low, high = (min(1.0, max(0.0, v)) for v in self._plane(stored, n))
+        found = [min(1.0, math.exp(v)) for v in self._plane(np.log(np.clip(stored, LEAST_SHARE, 1.0)), n)]
+        if end is not None:
+            caps = (end.value, end.low, end.high)
+            found = [v if cap is None else min(v, cap) for v, cap in zip(found, caps, strict=True)]
         how = f"95 % regression over {self.n} cells"
-        return Measured(value=value, unit="1", n=self.n, low=low, high=high, interval=how)
+        return Measured(value=found[0], unit="1", n=self.n, low=found[1], high=found[2], interval=how)
 
     def share_at_end(self, n: float, fresh: float) -> Measured | None:
         """Return the share that capacity lets size n hold when it is trained until nothing more is memorised."""
@@ -166,14 +183,6 @@ class Ground:
         return middle, middle - half, middle + half
 
 
-def _with_fading(theta: np.ndarray) -> np.ndarray:
-    """Return θ of `data-limited`: as it is, or Chinchilla's five parameters with the published R_N* behind."""
-    if theta.shape[1] == 6:
-        return theta
-    held = np.maximum(theta, [-np.inf, -np.inf, -np.inf, 0.02, 0.02])
-    return np.column_stack([held, np.full(len(theta), math.log(REUSE_PARAMS))])
-
-
 def published(n_tokens: float, epochs_max: float) -> Ground:
     """Return the ground of Muennighoff et al.: 10 M to 9 B parameters, 100 M unique tokens and more."""
     law = LAWS["repeated"]
@@ -209,8 +218,6 @@ def own(table: RunTable, n_tokens: float, epochs_max: float, known: Mapping[str,
     shown = fading.outcome.name == "converged"
     problem: Problem = fading._problem if shown else first._problem
     used, seen = problem.cells.inputs, []
-    if not shown:
-        seen.append("The grid does not show how surplus parameters fade; the published R_N* = 5.3 is assumed.")
     if "best_fresh_epochs" in used and np.median(used["best_fresh_epochs"] / used["epochs"]) > STILL_FALLING:
         seen.append("In most runs the held-out loss still fell at the end: longer runs may ask for more epochs.")
     if "frontier" in fits and fits["frontier"].verdict:
@@ -224,7 +231,7 @@ def own(table: RunTable, n_tokens: float, epochs_max: float, known: Mapping[str,
         n_range=(float(used["n_params"].min()), float(used["n_params"].max())),
         d_range=(float(used["n_tokens"].min()), float(used["n_tokens"].max())),
         theta=np.concatenate([problem.theta[None], resample(problem, 300)]),
-        law=lambda theta, n, tokens: np.exp(limited(_with_fading(theta), np.log([n, np.full(len(n), tokens)]))[0]),
+        law=lambda theta, n, tokens: np.exp(problem.law.value(theta, np.log([n, np.full(len(n), tokens)]))[0]),
         epochs_max=epochs_max, n=len(problem.y),
         floor=None if length is None else max(0.0, math.log(max(1.0, n_tokens / length)) / length),
         flops_per_token=per_token, problem=problem, fits=fits, next_runs=next_runs(table, fits), remarks=tuple(seen),

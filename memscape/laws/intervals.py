@@ -27,6 +27,9 @@ Quantity = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 KEPT_STARTS = 128
 """Starts that are descended from, out of all that are evaluated."""
 
+POLISHED = 4
+"""Of those, descents carried on to full precision."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -58,8 +61,13 @@ class Problem:
 
     @cached_property
     def inverse(self) -> np.ndarray:
-        """(J'J)^-1 (P, P)."""
-        return np.linalg.pinv(self.jacobian.T @ self.jacobian, rcond=1e-14)
+        """(J'J)^-1 (P, P), with zeros for parameters at an end of their box: they are not free to move."""
+        gap = np.minimum(self.theta - self.law.lower, self.law.upper - self.theta)
+        free = np.flatnonzero(gap > 1e-9)
+        found = np.zeros((len(gap), len(gap)))
+        j = self.jacobian[:, free]
+        found[np.ix_(free, free)] = np.linalg.pinv(j.T @ j, rcond=1e-14)
+        return found
 
     @property
     def freedom(self) -> int:
@@ -132,11 +140,11 @@ def estimate(
     value = objective(law, x, y, np.clip(grid, law.lower, law.upper), width)
     best = grid[np.argsort(np.where(np.isfinite(value), value, np.inf))[:kept]]
     rough = solve(law, x, y, best, width, max_steps=100, tolerance=1e-6)
-    found = solve(law, x, y, rough.theta[np.argsort(rough.objective)[:8]], width)
+    found = solve(law, x, y, rough.theta[np.argsort(rough.objective)[:POLISHED]], width)
     order = np.argsort(found.objective)
     if delta is None:
         for _ in range(2):
-            top = found.theta[order[:8]]
+            top = found.theta[order]
             residual = y - law.value(top[:1], x)[0][0]
             grow = np.sqrt(len(y) / max(1, len(y) - len(law.params)))
             width = max(1e-3, 1.345 * 1.4826 * grow * float(np.median(np.abs(residual - np.median(residual)))))
@@ -186,8 +194,9 @@ def profile(
     stiffness = 60 * rise / half**2  # thirty times F's own curvature along g
     ends, goal = middle + side * half, middle + side * half
     theta, stretch = np.repeat(problem.theta[None], 2 * count, 0), np.full(2 * count, np.inf)
+    far = np.zeros(2 * count, bool)
     for _ in range(rounds):
-        live = np.flatnonzero(np.abs(stretch - 1) >= 2e-3)
+        live = np.flatnonzero((np.abs(stretch - 1) >= 2e-3) & ~far)
         if not len(live):
             break
         tie = Tie(lambda t, at, live=live: quantity(t, which[live][at]), goal[live], stiffness[live])
@@ -196,9 +205,12 @@ def profile(
         g, _ = quantity(found.theta, which[live])
         stretch[live] = np.sqrt(np.maximum(found.objective - problem.objective, 1e-300) / rise[live])
         step = (g - middle[live]) / np.maximum(stretch[live], 0.05)
-        step = np.where(side[live] * step > 0, step, side[live] * half[live])
+        astray = side[live] * step <= 0
+        stretch[live[astray]] = np.inf
+        step = np.where(astray, side[live] * half[live], step)
         ends[live] = middle[live] + step
         reach = step + (goal[live] - g) / np.clip(stretch[live], 0.3, 3.0)
+        far[live] = (np.abs(goal[live] - middle[live]) > 50 * half[live]) & (stretch[live] < 0.9)
         goal[live] = middle[live] + np.clip(reach, -60 * half[live], 60 * half[live])
     ends = np.where(np.abs(stretch - 1) < 0.05, ends, side * np.inf)
     return center, ends[:count], ends[count:]

@@ -59,13 +59,13 @@ def _for_loss(problem: Problem) -> list[dict[str, Any]]:
     law, theta = problem.law, problem.theta[None]
     sizes, data = _steps(problem.x[0]), _steps(problem.x[1])
     g = law.value(theta, np.array([[sizes[-1]], [data[-1]]]))[1][0, :, 0]
-    normal, now = problem.jacobian.T @ problem.jacobian, float(g @ problem.inverse @ g)
+    inverse, now = problem.inverse, float(g @ problem.inverse @ g)
     grid = np.array([(a, b) for a in sizes for b in data if (a, b) != (sizes[-1], data[-1])]).T
     found = []
     for j, (a, b) in zip(law.value(theta, grid)[1][0].T, np.exp(grid.T), strict=True):
-        then = float(g @ np.linalg.pinv(normal + np.outer(j, j), rcond=1e-14) @ g)
+        gain = float(g @ inverse @ j) ** 2 / (1 + float(j @ inverse @ j))  # Sherman & Morrison
         what = f"a run at N = {format_quantity(a)}, D = {format_quantity(b)} would narrow the loss beyond the grid"
-        found.append(_proposal(float(a), float(b), "loss beyond the grid", math.sqrt(then / now), what))
+        found.append(_proposal(float(a), float(b), "loss beyond the grid", math.sqrt(max(0.0, 1 - gain / now)), what))
     return found
 
 
