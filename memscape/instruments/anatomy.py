@@ -59,7 +59,7 @@ def logits_of(answer: Any) -> Float[Tensor, "B T V"]:
 def longest_context(model: CausalLM) -> int | None:
     """Return the most tokens that a model with learned positions can read, or None where nothing limits it."""
     config = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
     return getattr(text, "max_position_embeddings", None)
 
 

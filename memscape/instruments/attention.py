@@ -3,7 +3,7 @@
 A head computes softmax(s q.k_i) v_i: one update of a modern Hopfield network (Ramsauer et al., arXiv 2008.02217, eq. 3)
 with keys as stored patterns, values as what they stand for, and beta = s. By distance, softmax(-s/2 |q - k_i|²) is the
 same with a bias -s/2 |k_i|² on every key, so largest weight and nearest key by inner product are one, and nearest key
-by distance is another wherever key norms differ. Measured per head, for queries spread over the later part of a context:
+by distance is another wherever key norms differ. Measured per head, for queries of a context's last three quarters:
 
     agreement        share of queries whose largest weight lies on the key nearest by distance; `chance` is 1 / keys
     agreement_rest   the same with the first key left out, which many heads use to look at nothing

@@ -10,6 +10,7 @@ sqrt(n / 2 pi e), the bound from the data is half the nearest-neighbour distance
     same_token      share whose most likely next token stays the same
 """
 
+import copy
 from contextlib import ExitStack
 from typing import Any
 
@@ -40,8 +41,6 @@ class Rest:
         if hasattr(model, "config") and getattr(model.config, "use_cache", False):
             with torch.no_grad():
                 self.past = getattr(model(input_ids=tokens_BT[:, :-1], use_cache=True), "past_key_values", None)
-        if not hasattr(self.past, "crop"):
-            self.past = None
 
     def run(self, site: str | None = None, states_BD: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
         """Return the last token's states at all sites and its logits, with its state at `site` replaced."""
@@ -87,8 +86,8 @@ class Rest:
             if self.past is None:
                 answer = logits(self.model, self.tokens)
             else:
-                answer = self.model(input_ids=self.tokens[:, -1:], past_key_values=self.past, use_cache=True)
-                self.past.crop(-1)
+                past = copy.deepcopy(self.past)  # the pass adds to it, and windowed caches forget
+                answer = self.model(input_ids=self.tokens[:, -1:], past_key_values=past, use_cache=True)
         seen.setdefault("final norm", seen[f"layer {len(blocks)}"])
         return seen, logits_of(answer).reshape(B, -1, self.anatomy.vocabulary)[:, -1]
 

@@ -13,7 +13,7 @@ Both go to safetensors shards as the pass goes on, so that any corpus fits and a
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ LOSS_ROWS = 4096
 """Tokens whose logits are widened to float32 at once."""
 
 
+@runtime_checkable
 class Watch(Protocol):
     """What an instrument does during the passes of a capture: it reduces what it sees to some numbers a context."""
 

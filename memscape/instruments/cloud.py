@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from memscape.errors import ShapeError
 from memscape.memory.neighbours import Neighbours, search, temperature
 
 EFFECTIVE = 3.0
@@ -23,6 +24,9 @@ NEAREST = 64
 
 SAMPLE = 256
 """Queries whose neighbours set beta."""
+
+MIDDLE = 1024
+"""States whose coordinate-wise median is the middle."""
 
 COPY = 1e-6
 """Squared distances below this share of the spread are exact copies: single precision cannot tell them from zero."""
@@ -56,13 +60,9 @@ class Cloud:
         return self.documents_M[self.queries_Q].numpy()
 
     @cached_property
-    def centre(self) -> Float[Tensor, " D"]:
-        """The coordinate-wise median."""
-        return self.patterns_MD.median(0).values
-
-    @cached_property
     def _away_M(self) -> Float[Tensor, " M"]:
-        return (self.patterns_MD - self.centre).double().square().sum(1)
+        some = self.patterns_MD[:: max(1, len(self.patterns_MD) // MIDDLE)]
+        return (self.patterns_MD - some.median(0).values).square().sum(1, dtype=torch.float64)
 
     @cached_property
     def spread(self) -> float:
@@ -79,8 +79,16 @@ class Cloud:
 
     @cached_property
     def nearest(self) -> Neighbours:
-        """The nearest patterns of other documents, for every query."""
-        return self._search(k=min(NEAREST, len(self.patterns_MD)))
+        """The nearest patterns of other documents, for every query, and where there is a beta its energy."""
+        return self._search(slice(None), beta=self._beta if isinstance(self._beta, float) else None)
+
+    @cached_property
+    def _beta(self) -> float | ShapeError:
+        every = slice(None, None, max(1, len(self.queries_Q) // SAMPLE))
+        try:
+            return temperature(self._search(every).distance.double(), EFFECTIVE)
+        except ShapeError as problem:
+            return problem
 
     @cached_property
     def distances(self) -> Float[Tensor, "Q K"]:
@@ -89,27 +97,38 @@ class Cloud:
 
     @cached_property
     def apart(self) -> Float[Tensor, "Q K"]:
-        """`distances` with exact copies moved out of the way (to infinity), in order."""
-        copies = self.nearest.distance.double() <= COPY * self.spread
-        return self.distances.masked_fill(copies, float("inf")).sort(1).values
+        """`distances` to different patterns: exact copies, of the query or of each other, moved to infinity, in order.
 
-    @cached_property
+        Two neighbours at one distance are copies of one pattern: distances of different ones never agree to 1e-6.
+        """
+        far = float("inf")
+        near = self.distances.masked_fill(self.nearest.distance.double() <= COPY * self.spread, far).sort(1).values
+        again = torch.zeros_like(near, dtype=torch.bool)
+        again[:, 1:] = near[:, 1:] <= near[:, :-1] * (1 + COPY)
+        return near.masked_fill(again, far).sort(1).values
+
+    @property
     def beta(self) -> float:
         """Inverse temperature, 1/distance², at which the median query has `EFFECTIVE` effective patterns.
 
         Raises ShapeError where most states have exact copies: no temperature then tells them apart.
         """
-        every = max(1, len(self.queries_Q) // SAMPLE)
-        return temperature(self.nearest.distance[::every].double(), EFFECTIVE)
+        if isinstance(self._beta, ShapeError):
+            raise self._beta
+        return self._beta
 
-    @cached_property
+    @property
     def energy_Q(self) -> Float[Tensor, " Q"]:
-        """Energy E_beta of every query among the patterns of other documents, distance²."""
-        return energies(self._search(k=1, beta=self.beta))
+        """Energy E_beta of every query among the patterns of other documents, distance²; raises as `beta` does."""
+        assert self.beta
+        return energies(self.nearest)
 
-    def _search(self, **options) -> Neighbours:
-        own = self.documents_M[self.queries_Q]
-        return search(self.asked, self.patterns_MD, query_groups=own, pattern_groups=self.documents_M, **options)
+    def _search(self, rows: slice, beta: float | None = None) -> Neighbours:
+        chosen = self.queries_Q[rows]
+        return search(
+            self.patterns_MD[chosen], self.patterns_MD, k=min(NEAREST, len(self.patterns_MD)), beta=beta,
+            query_groups=self.documents_M[chosen], pattern_groups=self.documents_M,
+        )  # fmt: skip
 
 
 def energies(found: Neighbours) -> Float[Tensor, " Q"]:

@@ -1,7 +1,7 @@
 """The text as a model reads it: windows of equal length, the same number from every document.
 
-    contexts = read_contexts(open_corpus("sample"), tokenizer, limit=8192, context=256)
-    contexts.shape                              # (contexts, tokens a context)
+contexts = read_contexts(open_corpus("sample"), tokenizer, limit=8192, context=256)
+contexts.shape                              # (contexts, tokens a context)
 """
 
 from dataclasses import dataclass
@@ -53,9 +53,7 @@ class Contexts:
         return Contexts(rng.permuted(self.tokens_CT1, axis=1), self.documents_C, self.titles)
 
 
-def read_contexts(
-    corpus: Corpus, tokenizer: Any, *, limit: int, context: int, begin: int | None = None
-) -> Contexts:
+def read_contexts(corpus: Corpus, tokenizer: Any, *, limit: int, context: int, begin: int | None = None) -> Contexts:
     """Return about `limit` tokens of the corpus as contexts of `context` tokens, the same number from every document.
 
     Documents too short for one context are passed over. `begin` is the token that every context starts with, for a

@@ -8,6 +8,7 @@ and the distance to the bank's mean in place of the energy. Only the excess over
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from memscape.memory.neighbours import beta_for, search, temperature
 from memscape.theory.measure import Measured
 
 SOFTER = (1.5, 30.0)
-"""Other median effective numbers of patterns at which the share of falling steps is reported; half the bank is third."""
+"""Other median effective numbers of patterns at which the falling steps are counted; half the bank is third."""
 
 ORDERS = 20
 """Random orders of the layers."""
@@ -32,7 +33,7 @@ def descent(
     sites: tuple[str, ...],
     documents_C: np.ndarray,
     norm: Callable[[Tensor], Tensor],
-    n_states: int = 512,
+    n_states: int = 256,
     shuffled_MD: Float[Tensor, "M D"] | None = None,
     seed: int = 0,
 ) -> dict:
@@ -107,7 +108,7 @@ def _random_steps(path: list[Tensor], seed: int) -> list[Tensor]:
     """Return where each state would be had it gone as far as the model moves it, but in a random direction."""
     generator = torch.Generator().manual_seed(seed)
     ends = []
-    for here, there in zip(path[:-1], path[1:], strict=True):
+    for here, there in pairwise(path):
         away = torch.nn.functional.normalize(torch.randn(here.shape, generator=generator), dim=1)
         ends.append(here + away * (there - here).norm(dim=1, keepdim=True))
     return ends

@@ -17,11 +17,6 @@ NEIGHBOURS = 20
 """Neighbours of the maximum-likelihood estimate."""
 
 
-def measure(cloud: Cloud) -> dict[str, Measured]:
-    """Return what this instrument says of one site."""
-    return {"dimension": two_nn(cloud), "dimension_ml": maximum_likelihood(cloud), "participation": participation(cloud)}
-
-
 def two_nn(cloud: Cloud) -> Measured:
     """Return the TwoNN dimension 1 / mean ln(r_2 / r_1), the maximum-likelihood form of its Pareto law."""
     near = cloud.apart[:, :2].numpy()
@@ -44,7 +39,7 @@ def maximum_likelihood(cloud: Cloud, k: int = NEIGHBOURS) -> Measured:
 def participation(cloud: Cloud) -> Measured:
     """Return (tr C)² / tr C² of the states' covariance C, free of the bias of few samples.
 
-    tr C² is the mean of (x_i.x_j)² over pairs of states of different documents; pairs within one would add their kinship.
+    tr C² is the mean of (x_i.x_j)² over pairs of states of different documents: pairs within one are kin.
     """
     kept = ~cloud.outlier_M[cloud.queries_Q]
     states = cloud.asked[kept].double()
@@ -65,3 +60,7 @@ def participation(cloud: Cloud) -> Measured:
             return trace**2 / square
 
     return resampled(count, D, "dimensions")
+
+
+FIELDS = {"dimension": two_nn, "dimension_ml": maximum_likelihood, "participation": participation}
+"""What this instrument says of one site."""

@@ -27,7 +27,12 @@ def ratio(above_Q: ArrayLike, below_Q: ArrayLike, documents_Q: ArrayLike, unit: 
     documents, owner = np.unique(np.asarray(documents_Q)[kept], return_inverse=True)
     a = np.bincount(owner, weights=above[kept], minlength=len(documents))
     b = np.bincount(owner, weights=below[kept], minlength=len(documents))
-    return resampled(lambda w: (w @ a) / (w @ b), len(documents), unit)
+
+    def share(weights_RD: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (weights_RD @ a) / (weights_RD @ b)
+
+    return resampled(share, len(documents), unit)
 
 
 def median(values_Q: ArrayLike, documents_Q: ArrayLike, unit: str) -> Measured:
@@ -51,11 +56,13 @@ def median(values_Q: ArrayLike, documents_Q: ArrayLike, unit: str) -> Measured:
 def resampled(statistic: Callable[[np.ndarray], np.ndarray], n: int, unit: str, over: str = "documents") -> Measured:
     """Return a statistic of weighted documents: `statistic` maps weights (R, n) to values (R,); all ones is the value.
 
-    Raises ValueError if no document has a value.
+    Raises ValueError if no document has a value, or they make no finite number.
     """
     if n == 0:
         raise ValueError("expected values of at least one document, got none")
     value = float(statistic(np.ones((1, n)))[0])
+    if not np.isfinite(value):
+        raise ValueError("expected values that make a number, got none: too few states, or all of them copies")
     if n == 1:
         return Measured(value=value, unit=unit, n=1)
     few = n < FEWEST_CLUSTERS

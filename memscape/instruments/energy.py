@@ -13,11 +13,6 @@ from memscape.instruments.documents import median
 from memscape.theory.measure import Measured, statistic
 
 
-def measure(cloud: Cloud) -> dict[str, Measured]:
-    """Return what this instrument says of one site."""
-    return {"energy": energy(cloud)}
-
-
 def energy(cloud: Cloud) -> Measured:
     """Return the median energy of a site divided by its spread, with its interval over documents."""
     return median((cloud.energy_Q / cloud.spread).numpy(), cloud.documents_Q, "spread")
@@ -38,3 +33,7 @@ def follows_loss(energy_Q: np.ndarray, loss_Q: np.ndarray, documents_Q: np.ndarr
         return float(np.corrcoef(pairs.T)[0, 1])
 
     return statistic(ragged, spearman, "rank correlation", resamples=500)
+
+
+FIELDS = {"energy": energy}
+"""What this instrument says of one site."""

@@ -1,10 +1,11 @@
 """Extraction: has this model memorised this text, so that a prompt brings it back word for word?
 
-A window of 50 tokens is *extractable* when greedy decoding from the text before it in its context, at least 50 tokens,
-repeats it exactly (Carlini et al. 2023, arXiv 2202.07646, definition 3.1); one forward pass decides it, since greedy
-decoding leaves the text at the first token it gets wrong. Beside it stands a `--reference`: text of the same kind that
-the model cannot have seen. Planted canaries get an exposure: log2 of how many secrets of the same form would have to be
-guessed on average before theirs, from its rank by loss among random ones (Carlini et al. 2019, arXiv 1802.08232).
+A window of 50 tokens is *extractable* when greedy decoding from the text before it in its context, at least 50 tokens
+(half a context where that is less), repeats it exactly (Carlini et al. 2023, arXiv 2202.07646, definition 3.1). One
+forward pass decides it, since greedy decoding leaves the text at the first token it gets wrong. Beside it stands a
+`--reference`: text of the same kind that the model cannot have seen. Planted canaries get an exposure: log2 of how many
+secrets of the same form would have to be guessed on average before theirs, from its rank by loss among random ones
+(Carlini et al. 2019, arXiv 1802.08232).
 """
 
 import math
@@ -47,17 +48,13 @@ CANNOT_SAY = (
 """What the numbers do not show, printed with them."""
 
 
-def extractable(hits_CT: np.ndarray, documents_C: np.ndarray, prompt: int = PROMPT, suffix: int = SUFFIX) -> Measured:
-    """Return the share of windows of `suffix` tokens that greedy decoding repeats, with its interval over documents.
+def extractable(hits_CT: np.ndarray, documents_C: np.ndarray) -> Measured:
+    """Return the share of windows that greedy decoding repeats, with its interval over documents.
 
-    Windows lie side by side from token `prompt` of each context on; a context too short for one is an error.
+    Windows lie side by side from token `PROMPT` of each context on, or from its middle.
     """
     C, T = hits_CT.shape
-    if T < prompt + suffix:
-        raise CorpusError(
-            f"a context of {T} tokens is too short for a prompt of {prompt} and {suffix} tokens to extract; "
-            f"give --context {prompt + suffix} or more."
-        )
+    prompt, suffix = min(PROMPT, T // 2), min(SUFFIX, T - T // 2)
     n = (T - prompt) // suffix
     truth = np.ones((C * n, suffix), dtype=bool)
     windows = hits_CT[:, prompt : prompt + n * suffix].reshape(C * n, suffix)
@@ -110,8 +107,7 @@ def extraction(
             }
             for c, start, length in runs[:SHOWN]
         ],
-        "prompt": PROMPT,
-        "suffix": SUFFIX,
+        "prompt": min(PROMPT, hits_CT.shape[1] // 2),
         "cannot_say": list(CANNOT_SAY),
     }
     return found | ({} if reference is None else {"reference": _against(loss_CT, contexts, reference)})

@@ -109,13 +109,13 @@ def _interface(model: CausalLM, found: Callable[[Heads], None]) -> Iterator[None
     name = getattr(model.config, "_attn_implementation", None) or "eager"
     before = REGISTRY.get(name)
 
-    def wrapped(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, *args: Any, **options: Any):
+    def wrapped(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, *args: Any, **options: Any) -> Any:
         usual = before or sys.modules[type(module).__module__].eager_attention_forward
-        answer = usual(module, query, key, value, attention_mask, *args, **options)
+        answer = usual(module, query, key, value, mask, *args, **options)
         scale = options.get("scaling")
         scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
-        mask = attention_mask if isinstance(attention_mask, Tensor) else None
-        found(Heads(query, key, value, scale, mask, options.get("softcap"), answer[0]))
+        given = mask if isinstance(mask, Tensor) else None
+        found(Heads(query, key, value, scale, given, options.get("softcap"), answer[0]))
         return answer
 
     REGISTRY[name] = wrapped

@@ -121,7 +121,11 @@ def read(
         if decode is not None:
             often = Counter(which.flatten().tolist()).most_common(SHOWN)
             entry["most_called"] = [
-                {"memory": int(unique[i]), "share": n / which.numel(), "promotes": [decode([t]) for t in words[i].tolist()]}
+                {
+                    "memory": int(unique[i]),
+                    "share": n / which.numel(),
+                    "promotes": [decode([t]) for t in words[i].tolist()],
+                }
                 for i, n in often
             ]
         found.append(entry)

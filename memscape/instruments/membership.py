@@ -11,6 +11,7 @@ nearest stored state in the middle and at the end of the model. AUROC 0.5 is cha
 """
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,12 @@ def membership(
             )
             for who, text in {"stored members": bank, "members": mine, "others": others}.items()
         }  # fmt: skip
-        scores = {"loss": _both(seen, lambda s: -s.loss_CT.mean(1)), "min-k %": _both(seen, lambda s: -least(s.loss_CT))}
+        losses = [seen[who].loss_CT for who in ("members", "others")]
+        scores = {"loss": tuple(-x.mean(axis=1) for x in losses), "min-k %": tuple(-least(x) for x in losses)}
         for site in sites:
             stored = seen["stored members"].site(site).flatten(0, 1)
             scores |= _geometry(stored, {w: seen[w].site(site) for w in ("members", "others")}, site)
-    found = {name: auroc(*pair, mine.documents_C, others.documents_C) for name, pair in scores.items()}
+    found = {name: auroc(a, b, mine.documents_C, others.documents_C) for name, (a, b) in scores.items()}
     control = auroc(*words_only(mine, others, seed), mine.documents_C, others.documents_C)
     void = control.low is None or control.high is None or not control.low <= 0.5 <= control.high
     return {
@@ -119,10 +121,6 @@ def membership(
         "n": {"stored": len(bank.documents_C), "members": len(mine.documents_C), "others": len(others.documents_C)},
         "best": max(found, key=lambda name: found[name].value),
     }
-
-
-def _both(seen: dict, score: Any) -> tuple[np.ndarray, np.ndarray]:
-    return score(seen["members"]), score(seen["others"])
 
 
 def least(loss_CT: np.ndarray, share: float = LEAST) -> np.ndarray:
@@ -164,21 +162,18 @@ def auroc(mine_M: np.ndarray, others_N: np.ndarray, documents_M: np.ndarray, doc
 
 def words_only(mine: Contexts, others: Contexts, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return the scores of a classifier that never saw the model: naive Bayes over token n-grams, cross-validated."""
-    text = [*mine.tokens_CT1[:, 1:], *others.tokens_CT1[:, 1:]]
+    text = [row.tolist() for row in (*mine.tokens_CT1[:, 1:], *others.tokens_CT1[:, 1:])]
     label = np.repeat([1, 0], [len(mine.documents_C), len(others.documents_C)])
-    grams = [{tuple(row[i : i + n]) for n in ORDERS for i in range(len(row) - n + 1)} for row in map(np.ndarray.tolist, text)]
+    grams = [{tuple(row[i : i + n]) for n in ORDERS for i in range(len(row) - n + 1)} for row in text]
     fold = np.random.default_rng(seed).permutation(len(text)) % FOLDS
     score = np.zeros(len(text))
     for f in range(FOLDS):
-        counts: tuple[dict, dict] = ({}, {})
-        sizes = [int(((fold != f) & (label == kind)).sum()) for kind in (0, 1)]
+        counts = Counter(), Counter()
         for i in np.flatnonzero(fold != f):
-            for gram in grams[i]:
-                counts[label[i]][gram] = counts[label[i]].get(gram, 0) + 1
+            counts[label[i]].update(grams[i])
+        sizes = [int(((fold != f) & (label == kind)).sum()) + 1 for kind in (0, 1)]
         for i in np.flatnonzero(fold == f):
-            seen = [g for g in grams[i] if g in counts[0] or g in counts[1]]
-            score[i] = sum(
-                np.log((counts[1].get(g, 0) + 0.5) / (sizes[1] + 1)) - np.log((counts[0].get(g, 0) + 0.5) / (sizes[0] + 1))
-                for g in seen
-            )
+            seen = [(counts[0][g], counts[1][g]) for g in grams[i] if g in counts[0] or g in counts[1]]
+            a, b = (np.array(seen).reshape(-1, 2) + 0.5).T
+            score[i] = np.log(b / sizes[1]).sum() - np.log(a / sizes[0]).sum()
     return score[label == 1], score[label == 0]

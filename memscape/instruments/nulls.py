@@ -10,10 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memscape.instruments.cloud import Cloud
 from memscape.models.pretrained import Pretrained
+
+QUERIES = 256
+"""States of a Gaussian cloud that are asked about."""
 
 
 def untrained(model: Pretrained, seed: int = 0) -> Any:
@@ -37,17 +40,24 @@ def untrained(model: Pretrained, seed: int = 0) -> Any:
 def gaussian(cloud: Cloud, seed: int = 0) -> Cloud:
     """Return a cloud of the same size, mean and deviation of every coordinate, and no other structure."""
     mean, deviation = cloud.patterns_MD.mean(0), cloud.patterns_MD.std(0, unbiased=False)
-    return _drawn(cloud, mean, torch.diag(deviation), seed)
+    return _asked_less(cloud, mean + _noise(cloud, seed) * deviation)
 
 
 def inner_gaussian(cloud: Cloud, seed: int = 0) -> Cloud:
     """Return a cloud with the mean and the whole covariance of the states that are no outliers."""
-    inner = cloud.patterns_MD[~cloud.outlier_M].double()
+    inner = cloud.patterns_MD[~cloud.outlier_M]
     mean = inner.mean(0)
-    values, vectors = torch.linalg.eigh((inner - mean).T @ (inner - mean) / len(inner))
-    return _drawn(cloud, mean.float(), (vectors * values.clamp_min(0).sqrt()).float(), seed)
+    away = inner - mean
+    values, vectors = torch.linalg.eigh((away.T @ away).double() / len(inner))
+    root = (vectors * values.clamp_min(0).sqrt()).float()
+    return _asked_less(cloud, mean + _noise(cloud, seed) @ root.T)
 
 
-def _drawn(cloud: Cloud, mean: torch.Tensor, root: torch.Tensor, seed: int) -> Cloud:
-    noise = torch.randn(cloud.patterns_MD.shape, generator=torch.Generator().manual_seed(seed))
-    return replace(cloud, patterns_MD=mean + noise @ root.T)
+def _noise(cloud: Cloud, seed: int) -> Tensor:
+    return torch.randn(cloud.patterns_MD.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _asked_less(cloud: Cloud, states_MD: Tensor) -> Cloud:
+    """A cloud without structure looks alike from everywhere: a few queries say the same as many."""
+    few = cloud.queries_Q[:: max(1, len(cloud.queries_Q) // QUERIES)]
+    return replace(cloud, patterns_MD=states_MD, queries_Q=few)

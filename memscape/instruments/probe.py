@@ -8,7 +8,7 @@ the states are deleted (half a gigabyte for 8,192 tokens of a 135M-parameter mod
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,11 +45,11 @@ from memscape.progress import Budget, bar, say
 from memscape.theory.floors import uniform
 from memscape.theory.measure import Measured
 
-OF_STATES: dict[str, Callable[[Cloud], dict[str, Measured]]] = {
-    "radius": radius_of.measure,
-    "energy": energy_of.measure,
-    "separation": separation_of.measure,
-    "dimension": dimension_of.measure,
+OF_STATES: dict[str, Mapping[str, Callable[[Cloud], Measured | None]]] = {
+    "radius": radius_of.FIELDS,
+    "energy": energy_of.FIELDS,
+    "separation": separation_of.FIELDS,
+    "dimension": dimension_of.FIELDS,
 }
 """Instruments that look at the states of one site."""
 
@@ -213,7 +213,9 @@ class Work:
         watches = [attention_of.AttentionWatch()] if "attention" in self.asked else []
         watches += [key_value_of.MemoryWatch()] if "memories" in self.asked else []
         options = {"watches": tuple(watches), "hits": "extraction" in self.asked} | options
-        return capture(model, contexts, self.out / "states" / who, title=f"reading, {who}", budget=self.budget, **options)
+        return capture(
+            model, contexts, self.out / "states" / who, title=f"reading, {who}", budget=self.budget, **options
+        )
 
     @cached_property
     def trained(self) -> Activations:
@@ -233,31 +235,31 @@ class Work:
         for found in (self.trained, self.untrained, self.shuffled):
             found.remove()
 
-    @property
-    def documents(self) -> np.ndarray:
-        """The documents of the kept contexts."""
-        return self.contexts.documents_C[self.kept]
-
     def clouds(self, site: str) -> dict[str, Cloud]:
         """Return the states of one site as the model has them and as the nulls have them."""
-        states, own = self.trained.site(site), self.documents
-        trained = cloud(states[self.small], own[self.small], self.queries)
+        trained = self._cloud("trained", site)
         found = {
             "trained": trained,
-            "untrained": cloud(self.untrained.site(site), own[self.small], self.queries),
+            "untrained": self._cloud("untrained", site),
             "gaussian": gaussian(trained, self.seed),
             "inner_gaussian": inner_gaussian(trained, self.seed),
         }
-        if len(self.small) < len(self.kept):
-            found["whole"] = cloud(states, own, self.queries)
-        return found
+        return found | ({"whole": self._cloud("whole", site)} if len(self.small) < len(self.kept) else {})
+
+    def _cloud(self, who: str, site: str) -> Cloud:
+        """Return the states of one site: of the model on the text of the nulls or on the whole, or untrained."""
+        own = self.contexts.documents_C[self.kept]
+        if who == "untrained":
+            return cloud(self.untrained.site(site), own[self.small], self.queries)
+        rows = np.arange(len(own)) if who == "whole" else self.small
+        return cloud(self.trained.site(site)[rows], own[rows], self.queries)
 
     def profile(self, identity: dict[str, Any], reference: Corpus | None, secrets: list[str] | None) -> Profile:
         """Measure everything that was asked for; what lies on disk already is not measured again."""
         for capturing in (lambda: self.trained, lambda: self.untrained, lambda: self.shuffled):
             capturing()
         layers = self._layers()
-        last = cloud(self.trained.site("final norm"), self.documents, self.queries)
+        last = self._cloud("whole", "final norm")
         loss_CT = self.trained.loss_CT
         attention, pushed = self._attention(), self._basins(layers)
         small = self.null_contexts
@@ -329,17 +331,14 @@ class Work:
     def _layer(self, site: str, depth: int) -> Layer:
         clouds = self.clouds(site)
         found: dict[str, dict[str, Any]] = {}
-        for name in self.asked:
-            if name not in OF_STATES:
-                continue
-            for who, states in clouds.items():
-                try:
-                    values: dict[str, Any] = OF_STATES[name](states)
-                except (ShapeError, ValueError) as problem:
-                    values, reason = {name: None}, f"{who}: {problem}"
-                    found.setdefault(name, {})["reason"] = reason
-                for field, value in values.items():
-                    found.setdefault(field, {})[who] = value
+        for name in (name for name in self.asked if name in OF_STATES):
+            for field, look in OF_STATES[name].items():
+                entry = found.setdefault(field, {})
+                for who, states in clouds.items():
+                    try:
+                        entry[who] = look(states)
+                    except (ShapeError, ValueError) as problem:
+                        entry |= {who: None, "reason": f"{who}: {problem}"}
         if 0 < depth <= len(self.anatomy.blocks):
             for who, seen, text in (
                 ("trained", self.trained, self.contexts), ("untrained", self.untrained, self.null_contexts)
@@ -355,7 +354,7 @@ class Work:
         extra: dict[str, Any] = {}
         if "radius" in self.asked:
             extra["outliers"] = radius_of.outliers(most)
-            extra["shrinking"] = _possible(lambda: radius_of.shrinking(most))
+            extra["shrinking"] = radius_of.shrinking(most)
         if "separation" in self.asked:
             extra["beta_needed"] = separation_of.beta_needed(clouds["trained"])
         compared = {k: Compared.model_validate({"trained": None} | v) for k, v in found.items()}
@@ -382,7 +381,7 @@ class Work:
         null = key_value_of.read(self.null_model, dissect(self.null_model), self.untrained, self.null_contexts)
         if trained is None:
             self._note(f"{self.model.name}: no feed-forward layer ends in one matrix that every token passes.")
-        return trained and {"trained": trained, "untrained": null}
+        return None if trained is None else {"trained": trained, "untrained": null}
 
     def _basins(self, layers: list[Layer]) -> dict[str, Any] | None:
         """Push states at a few layers by multiples of the radius there, trained and untrained."""
@@ -395,10 +394,11 @@ class Work:
         found = {}
         with bar("pushing states", 2, "models") as progress:
             for who, model in (("trained", self.model.model), ("untrained", self.null_model)):
-                clouds = {layers[i].site: self.clouds(layers[i].site)[who] for i in (*chosen, len(layers) - 1)}
-                radii = {site: float(c.apart[:, 0].nanmedian()) / 2 for site, c in clouds.items() if site != "final norm"}
-                radii = {site: r for site, r in radii.items() if np.isfinite(r)}
+                clouds = {layers[i].site: self._cloud(who, layers[i].site) for i in (*chosen, len(layers) - 1)}
                 spreads = {site: c.spread for site, c in clouds.items()}
+                clouds.pop("final norm")
+                radii = {site: float(c.apart[:, 0].nanmedian()) / 2 for site, c in clouds.items()}
+                radii = {site: r for site, r in radii.items() if np.isfinite(r)}
                 found[who] = basins(model, self.contexts, radii, spreads, seed=self.seed, budget=self.budget)
                 progress.advance()
         write_json(path, found | {"predicted": radius_of.predicted(self.anatomy.width)})
@@ -414,7 +414,7 @@ class Work:
 
     def _descent(self) -> dict[str, Any] | None:
         """Follow the energy along depth, trained and untrained; None where there is one document only."""
-        own = self.documents[self.small]
+        own = self.null_contexts.documents_C
         if len(set(own.tolist())) < 2:
             return None
         found = {}
@@ -490,8 +490,8 @@ def _scaler(norm: nn.Module | None) -> Callable[[torch.Tensor], torch.Tensor]:
     if norm is None:
         return lambda x: x
     weight = next(norm.parameters(), torch.zeros(()))
-    lead = (1,) * (weight.dim() - 1) if weight.dim() > 1 else ()
-    return lambda x: norm(x.to(weight).view(*lead, 1, *x.shape) if lead else x.to(weight)).reshape(x.shape).float().cpu()
+    lead = (1, 1) if weight.dim() > 1 else ()  # ours carry a pack axis, and expect a batch
+    return lambda x: norm(x.to(weight).view(*lead, *x.shape)).reshape(x.shape).float().cpu()
 
 
 def _possible(measure: Callable[[], Any]) -> Any:

@@ -1,12 +1,25 @@
 """The memory map of one model on one corpus: what every instrument measured, beside its nulls."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from memscape.folder import read_json
 from memscape.theory.measure import Measured
+
+
+def revived(value: Any) -> Any:
+    """Return JSON values with every measured number in them as `Measured` again."""
+    if isinstance(value, dict):
+        if set(value) == set(Measured.model_fields):
+            return Measured.model_validate(value)
+        return {k: revived(v) for k, v in value.items()}
+    return [revived(v) for v in value] if isinstance(value, list) else value
+
+
+Results = Annotated[dict[str, Any], BeforeValidator(revived)]
+"""What an instrument found, measured numbers as `Measured`."""
 
 NULLS = ("untrained", "gaussian", "inner_gaussian")
 
@@ -100,19 +113,19 @@ class Profile(BaseModel):
     model: dict[str, Any]
     corpus: dict[str, Any]
     setting: dict[str, Any]
-    loss: dict[str, Any]
+    loss: Results
     layers: list[Layer]
-    attention: dict[str, Any] | None = None
+    attention: Results | None = None
     """Every head as a search, and the same averages for untrained weights."""
-    key_value: dict[str, Any] | None = None
+    key_value: Results | None = None
     """Feed-forward layers as memories: what the memories that are called most promote."""
-    basins: dict[str, Any] | None = None
+    basins: Results | None = None
     """What becomes of pushed states, trained and untrained."""
-    descent: dict[str, Any] | None = None
+    descent: Results | None = None
     energy_and_loss: Measured | None = None
-    extraction: dict[str, Any] | None = None
+    extraction: Results | None = None
     """Has the model memorised this text: shares, losses, spans, canaries, and what they cannot say."""
-    membership: dict[str, Any] | None = None
+    membership: Results | None = None
     """Can members of the training set be told: only for run folders of ours."""
     passage: dict[str, Any]
     landscape: dict[str, Any] | None = None

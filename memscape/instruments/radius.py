@@ -26,7 +26,7 @@ def predicted(dim: int, tokens: int = 1) -> float:
 
 def radius(cloud: Cloud) -> Measured:
     """Return half the median nearest-neighbour distance across documents, with its interval over documents."""
-    return median(_finite(cloud.distances[:, 0]) / 2, cloud.documents_Q, "distance")
+    return median(finite(cloud.distances[:, 0]) / 2, cloud.documents_Q, "distance")
 
 
 def sequence_radius(cloud: Cloud) -> Measured | None:
@@ -38,8 +38,8 @@ def sequence_radius(cloud: Cloud) -> Measured | None:
     documents = cloud.documents_M[:: cloud.length]
     if len(documents.unique()) < 2:
         return None
-    away = rows - rows.mean(0)
-    gram = (away @ away.T).double()
+    away = (rows - rows.mean(0)).double()
+    gram = away @ away.T
     squared = gram.diag()[:, None] + gram.diag() - 2 * gram
     squared.masked_fill_(documents[:, None] == documents, math.inf)
     return median(squared.amin(1).clamp_min(0).sqrt().numpy() / 2, documents.numpy(), "distance")
@@ -56,7 +56,8 @@ def shrinking(cloud: Cloud, seed: int = 0) -> list[Measured]:
 
     The sets are nested: each pattern has a lot, and a share holds the patterns with the lowest. Copies are left out.
     """
-    return [median(row / 2, cloud.documents_Q, "distance") for row in _nested(cloud, seed)]
+    rows = _nested(cloud, seed)
+    return [median(row / 2, cloud.documents_Q, "distance") for row in rows if np.isfinite(row).any()]
 
 
 def growth(cloud: Cloud, seed: int = 0) -> Measured:
@@ -79,11 +80,12 @@ def _nested(cloud: Cloud, seed: int) -> list[np.ndarray]:
     found = []
     for share in SHARES:
         inside = cloud.distances.masked_fill((lot > share) | copies, math.inf).amin(1)
-        found.append(_finite(inside))
+        found.append(finite(inside))
     return found
 
 
-def _finite(distance: torch.Tensor) -> np.ndarray:
+def finite(distance: torch.Tensor) -> np.ndarray:
+    """Return distances with nan, which does not count, where there is no neighbour."""
     values = distance.numpy()
     return np.where(np.isfinite(values), values, np.nan)
 
@@ -97,8 +99,5 @@ def outliers(cloud: Cloud) -> Measured:
     return resampled(lambda w: (w @ sums[here]) / (w @ sizes[here]), int(here.sum()), "share of states")
 
 
-def measure(cloud: Cloud) -> dict[str, Measured]:
-    """Return what this instrument says of one site."""
-    found = {"radius": radius(cloud), "duplicates": duplicates(cloud), "growth": growth(cloud)}
-    whole = sequence_radius(cloud)
-    return found if whole is None else found | {"sequence_radius": whole}
+FIELDS = {"radius": radius, "sequence_radius": sequence_radius, "growth": growth, "duplicates": duplicates}
+"""What this instrument says of one site."""

@@ -11,45 +11,56 @@ sum_j delta_ij exp(-beta (delta_ij^2 - 2 r delta_ij)) <= r and 2 beta sum_j delt
 """
 
 import math
+from dataclasses import replace
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from memscape.instruments.cloud import SAMPLE, Cloud
 from memscape.instruments.documents import average, median
-from memscape.instruments.radius import predicted
+from memscape.instruments.radius import finite, predicted
 from memscape.theory.measure import Measured
 
 BETA = 1.0
 """Inverse temperature of the paper's energy, 1/distance²."""
 
 RADII = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9)
-"""Radii tried for a certificate, as shares of delta_i / 2: the largest ball is not always the one that can be proven."""
+"""Radii tried for a certificate, as shares of delta_i / 2: which ball can be proven is not known beforehand."""
 
 BLOCK = 8192
 """Patterns whose overlaps with the queries are held at once."""
 
 
-def measure(cloud: Cloud) -> dict[str, Measured]:
-    """Return what this instrument says of one site."""
-    documents = cloud.documents_Q
-    delta, apart = cloud.distances[:, 0].numpy(), cloud.apart[:, 0].numpy()
-    apart = np.where(np.isfinite(apart), apart, np.nan)
-    unit = math.sqrt(2 * cloud.spread)
-    return {
-        "separation": median(delta / unit, documents, "of sqrt(2 spread)"),
-        "separation_without_copies": median(apart / unit, documents, "of sqrt(2 spread)"),
-        "separation_dot": median(dot_separation(cloud).numpy() / _norms(cloud), documents, "of |state|²"),
-        "overlap": average(delta < 2 * predicted(cloud.dim), documents, "share of states"),
-        "well_separated": average(certified(cloud.distances, len(cloud.patterns_MD)).numpy(), documents,
-                                  "share of states"),
-    }  # fmt: skip
+def separation(cloud: Cloud) -> Measured:
+    """Return the median of delta_i in units of sqrt(2 spread)."""
+    return _of_spread(cloud, cloud.distances[:, 0])
 
 
-def _norms(cloud: Cloud) -> np.ndarray:
-    return cloud.asked.double().square().sum(1).numpy()
+def without_copies(cloud: Cloud) -> Measured:
+    """Return the median of delta_i among states that are no exact copies, in units of sqrt(2 spread)."""
+    return _of_spread(cloud, cloud.apart[:, 0])
+
+
+def _of_spread(cloud: Cloud, distance: Tensor) -> Measured:
+    return median(finite(distance) / math.sqrt(2 * cloud.spread), cloud.documents_Q, "of sqrt(2 spread)")
+
+
+def dot(cloud: Cloud) -> Measured:
+    """Return the median of Delta_i / |rho_i|², of a sample of the queries."""
+    few = replace(cloud, queries_Q=cloud.queries_Q[:: max(1, len(cloud.queries_Q) // SAMPLE)])
+    return median((dot_separation(few) / few.asked.double().square().sum(1)).numpy(), few.documents_Q, "of |state|²")
+
+
+def overlap(cloud: Cloud) -> Measured:
+    """Return the share of states whose ball of the paper's radius sqrt(n / 2 pi e) meets another's."""
+    return average(cloud.distances[:, 0].numpy() < 2 * predicted(cloud.dim), cloud.documents_Q, "share of states")
+
+
+def well_separated(cloud: Cloud) -> Measured:
+    """Return the share of states that are certified at beta = 1."""
+    proven = certified(cloud.distances, len(cloud.patterns_MD))
+    return average(proven.numpy(), cloud.documents_Q, "share of states")
 
 
 def dot_separation(cloud: Cloud) -> Float[Tensor, " Q"]:
@@ -99,3 +110,13 @@ def beta_needed(cloud: Cloud, share: float = 0.5) -> float | None:
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) else (middle, high)
     return math.exp(high) * cloud.spread
+
+
+FIELDS = {
+    "separation": separation,
+    "separation_without_copies": without_copies,
+    "separation_dot": dot,
+    "overlap": overlap,
+    "well_separated": well_separated,
+}
+"""What this instrument says of one site."""

@@ -1,7 +1,7 @@
 """Trajectory: how does the memory map change over training? One table and one figure from several checkpoints.
 
-    found = trajectory("EleutherAI/pythia-70m", ["step1000", "step8000", "main"], corpus="sample", out="runs/pythia")
-    found.to_frame()
+found = trajectory("EleutherAI/pythia-70m", ["step1000", "step8000", "main"], corpus="sample", out="runs/pythia")
+found.to_frame()
 """
 
 import re
@@ -85,9 +85,7 @@ def trajectory(model: str, revisions: list[str], out: str | Path, **options: Any
     for name in revisions:
         place = out / re.sub(r"[^\w.-]+", "-", name).strip("-")
         is_folder = Path(name).is_dir()
-        profiles[name] = probe(
-            name if is_folder else model, out=place, revision=None if is_folder else name, **options
-        )
+        profiles[name] = probe(name if is_folder else model, out=place, revision=None if is_folder else name, **options)
     found = Trajectory(
         model=model,
         sites=[layer.site for layer in next(iter(profiles.values())).layers],

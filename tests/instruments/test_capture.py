@@ -1,34 +1,26 @@
-"""Capture must not disturb the model, must keep documents apart, and must survive being killed."""
+"""Capture must not disturb the model, must keep documents apart, must stay bounded, and must survive being killed."""
 
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
+import memscape.instruments.capture as room
 from memscape.data.corpus import Corpus, open_corpus
 from memscape.data.documents import Document
 from memscape.errors import CorpusError, ModelError
-from memscape.instruments.capture import Contexts, capture, dissect, forward, read_contexts
+from memscape.instruments.attention import AttentionWatch
+from memscape.instruments.capture import capture, dissect, forward, read_contexts
+from memscape.instruments.key_value import MemoryWatch
 from memscape.models.pretrained import load
-
-SMALL = {"vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
-
-
-def tiny(family: str) -> torch.nn.Module:
-    torch.manual_seed(0)
-    if family == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(vocab_size=61, n_embd=24, n_layer=3, n_head=4, n_positions=32)).eval()
-    if family == "neox":
-        return GPTNeoXForCausalLM(GPTNeoXConfig(**SMALL, intermediate_size=48, max_position_embeddings=32)).eval()
-    return LlamaForCausalLM(LlamaConfig(**SMALL, intermediate_size=48, num_key_value_heads=2)).eval()
+from tests.instruments.tiny import FAMILIES, HUGGING_FACE, V, some_contexts, tiny
 
 
-def some_contexts(n: int = 10, length: int = 16) -> Contexts:
-    rng = np.random.default_rng(0)
-    return Contexts(rng.integers(0, 61, (n, length + 1)), np.arange(n) // 2, tuple("abcde"))
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setitem(room.TOKENS_A_BATCH, "cpu", 32)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "neox", "llama"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_bit_identical_with_and_without_capture(family):
     """Hooks read; they change nothing, in any of the architectures, which are recognised by structure alone."""
     model = tiny(family)
@@ -40,7 +32,7 @@ def test_logits_are_bit_identical_with_and_without_capture(family):
     assert set(states) == {"embedding", "layer 1", "layer 2", "layer 3", "final norm"}
 
 
-@pytest.mark.parametrize("family", ["gpt2", "neox", "llama"])
+@pytest.mark.parametrize("family", HUGGING_FACE)
 def test_sites_are_the_hidden_states_that_transformers_reports(family):
     """An independent reference: `output_hidden_states`, whose last entry is the one after the final norm."""
     model = tiny(family)
@@ -56,19 +48,55 @@ def test_sites_are_the_hidden_states_that_transformers_reports(family):
     assert torch.allclose(normed, states["final norm"], atol=1e-5)
 
 
-def test_losses_are_those_of_the_next_token(tmp_path):
-    """The loss of column t is -log p(token t+1 | tokens 0..t)."""
+def test_losses_and_hits_are_those_of_the_next_token(tmp_path):
+    """The loss of column t is -log p(token t+1 | tokens 0..t); a hit is where that token is the likeliest."""
     model, contexts = tiny("llama"), some_contexts()
-    found = capture(model, contexts, tmp_path)
+    found = capture(model, contexts, tmp_path, hits=True)
     with torch.inference_mode():
         logits = model(input_ids=torch.from_numpy(contexts.tokens_CT1[:, :-1])).logits
     nll = -logits.log_softmax(-1).gather(-1, torch.from_numpy(contexts.tokens_CT1[:, 1:, None]))[..., 0]
     np.testing.assert_allclose(found.loss_CT, nll.numpy(), atol=1e-5)
+    assert (found.hits_CT == (logits.argmax(-1).numpy() == contexts.tokens_CT1[:, 1:])).all()
 
 
-def test_a_killed_capture_continues_at_the_next_batch(tmp_path, monkeypatch):
+def test_moments_are_those_of_all_states_though_few_are_kept(tmp_path, small_batches):
+    """Joined batch by batch, they equal the mean and variance over every token; the kept states are the right ones."""
+    model, contexts = tiny("gpt2"), some_contexts()
+    whole = capture(model, contexts, tmp_path / "whole")
+    few = capture(model, contexts, tmp_path / "few", keep=np.array([1, 6]))
+    states = whole.site("layer 2")
+    assert torch.equal(few.site("layer 2"), states[[1, 6]])
+    moments = few.moments("layer 2")
+    assert moments.n == 160
+    torch.testing.assert_close(moments.mean, states.flatten(0, 1).double().mean(0), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        moments.variance, states.flatten(0, 1).double().var(0, correction=0), atol=1e-6, rtol=1e-4
+    )
+
+
+def test_what_is_kept_does_not_grow_with_the_text(tmp_path, small_batches):
+    """Ten times the text, the same states on disk: only losses, 4 bytes a token, and moments grow."""
+    model, sizes = tiny("gpt2"), []
+    for n in (10, 100):
+        found = capture(model, some_contexts(n), tmp_path / str(n), keep=np.arange(4))
+        sizes.append(found.site("layer 1").shape)
+        assert found.loss_CT.shape == (n, 16)
+    assert sizes[0] == sizes[1]
+
+
+def test_watches_look_at_some_contexts_and_say_which(tmp_path, small_batches):
+    """Rows come back with the numbers of their contexts, whatever number of batches was looked at."""
+    found = capture(
+        tiny("gpt2"), some_contexts(), tmp_path, watches=(AttentionWatch(4), MemoryWatch()), watch_contexts=4
+    )
+    values, rows = found.watched("heads/1")
+    assert values.shape == (4, 4, 10)
+    assert rows.tolist() == [0, 1, 8, 9]
+    assert found.watched("memories/2/largest")[0].shape[0] == 4
+
+
+def test_a_killed_capture_continues_at_the_next_shard(tmp_path, small_batches):
     """Shards that lie on disk are not computed again, and the result is the same."""
-    monkeypatch.setattr("memscape.instruments.capture.TOKENS_A_BATCH", 32)
     model, contexts = tiny("gpt2"), some_contexts()
     whole = capture(model, contexts, tmp_path / "whole").site("layer 2")
     capture(model, contexts, tmp_path / "cut")
@@ -79,6 +107,17 @@ def test_a_killed_capture_continues_at_the_next_batch(tmp_path, monkeypatch):
     again = capture(model, contexts, tmp_path / "cut")
     assert kept[0].stat().st_mtime_ns == before
     assert torch.equal(again.site("layer 2"), whole)
+
+
+def test_many_batches_share_few_files(tmp_path, small_batches, monkeypatch):
+    """A corpus of any length makes at most `MOST_SHARDS` files, and nothing is lost between them."""
+    contexts = some_contexts()
+    whole = capture(tiny("gpt2"), contexts, tmp_path / "many")
+    monkeypatch.setattr(room, "MOST_SHARDS", 2)
+    few = capture(tiny("gpt2"), contexts, tmp_path / "few")
+    assert (whole.shards, few.shards) == (5, 2)
+    assert torch.equal(whole.site("final norm"), few.site("final norm"))
+    np.testing.assert_array_equal(whole.loss_CT, few.loss_CT)
 
 
 def test_contexts_take_the_same_number_from_every_document():
@@ -93,6 +132,16 @@ def test_contexts_take_the_same_number_from_every_document():
     assert (shuffled.tokens_CT1 != contexts.tokens_CT1).any()
 
 
+def test_contexts_begin_as_the_model_was_trained():
+    """A begin token stands in front and the text follows unbroken."""
+    corpus, tokenizer = open_corpus("sample"), load("stories260K").tokenizer
+    plain = read_contexts(corpus, tokenizer, limit=2048, context=64)
+    begun = read_contexts(corpus, tokenizer, limit=2048, context=64, begin=7)
+    assert begun.shape == plain.shape
+    assert (begun.tokens_CT1[:, 0] == 7).all()
+    assert (begun.tokens_CT1[:, 1:] == plain.tokens_CT1[:, :-1]).all()
+
+
 def test_a_corpus_shorter_than_one_context_says_how_long_it_is():
     """The message names what is needed, what there is, and the option that helps."""
     corpus = Corpus(name="note", documents=(Document(title="a", text="Too short."),))
@@ -100,23 +149,24 @@ def test_a_corpus_shorter_than_one_context_says_how_long_it_is():
         read_contexts(corpus, load("stories260K").tokenizer, limit=4096, context=256)
 
 
-def test_tokens_outside_the_vocabulary_are_refused(tmp_path):
+@pytest.mark.parametrize("token", [V, -1])
+def test_tokens_outside_the_vocabulary_are_refused(tmp_path, token):
     """A mismatched tokenizer is found before the embedding is read out of bounds."""
     contexts = some_contexts()
-    contexts.tokens_CT1[0, 0] = 61
-    with pytest.raises(ModelError, match="outside the model's vocabulary of 61"):
+    contexts.tokens_CT1[0, 0] = token
+    with pytest.raises(ModelError, match=f"token id {token} is outside the model's vocabulary of {V}"):
         capture(tiny("gpt2"), contexts, tmp_path)
 
 
 def test_a_context_longer_than_the_model_is_refused(tmp_path):
     """GPT-2 has learned positions: reading past them would fail deep inside."""
     with pytest.raises(ModelError, match="smaller --context"):
-        capture(tiny("gpt2"), some_contexts(length=40), tmp_path)
+        capture(tiny("gpt2"), some_contexts(length=80), tmp_path)
 
 
 def test_states_that_are_not_finite_are_refused(tmp_path):
     """One NaN would silently poison every distance."""
-    model = tiny("gpt2")
+    model = tiny.__wrapped__("gpt2")
     model.transformer.h[1].mlp.c_fc.weight.data[0, 0] = float("nan")
     with pytest.raises(ModelError, match=r"layer 2.*float32"):
         capture(model, some_contexts(), tmp_path)
