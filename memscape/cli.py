@@ -110,13 +110,28 @@ def probe(
     ],
     corpus: Corpus = "sample",
     out: Out = Path("runs/probe"),
+    instruments: Annotated[
+        str, typer.Option("--instruments", help="map, all, or names: radius,attention,basins,memories,extraction,...")
+    ] = "map",
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="CORPUS that the model cannot have seen: asks for extraction.")
+    ] = None,
+    canaries: Annotated[
+        Path | None, typer.Option("--canaries", help="Planted secrets, a line each, in {braces}: asks for extraction.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Tokens to read, spread over all documents.")] = 8192,
-    context: Annotated[int, typer.Option("--context", help="Tokens a context.")] = 256,
+    context: Annotated[
+        int | None, typer.Option("--context", help="Tokens a context; 256, or as many as the model reads.")
+    ] = None,
     queries: Annotated[int, typer.Option("--queries", help="States asked for their neighbours at every layer.")] = 1024,
+    nulls: Annotated[int, typer.Option("--nulls", help="Tokens that the nulls read.")] = 8192,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the nulls.")] = 0,
     device: Device = "cpu",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a Hub model.")] = None,
+    revisions: Annotated[
+        str | None, typer.Option("--revisions", help="Several, or run folders, with commas: one table over training.")
+    ] = None,
     keep_states: Annotated[
         bool, typer.Option("--keep-states", help="Keep the captured states as safetensors.")
     ] = False,
@@ -127,16 +142,20 @@ def probe(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw the memory map of a model on a text: radius, energy and descent at every layer, beside their nulls.
+    """Draw the memory map of a model on a text: geometry, attention and descent at every layer, beside their nulls.
 
     Example: memscape probe HuggingFaceTB/SmolLM2-135M --corpus book.txt --out runs/probe
     """
     _talk(quiet)
-    from memscape.instruments import probe
+    from memscape.instruments import probe, trajectory
 
-    options = {"limit": limit, "context": context, "queries": queries, "seed": seed, "device": device, "dtype": dtype}
-    options |= {"revision": revision, "keep_states": keep_states, "trust_remote_code": trust_remote_code}
-    _show(probe(model, corpus, out, budget=budget, **options), as_json)
+    options = {"limit": limit, "context": context, "queries": queries, "nulls": nulls, "seed": seed, "budget": budget}
+    options |= {"device": device, "dtype": dtype, "keep_states": keep_states, "trust_remote_code": trust_remote_code}
+    options |= {"instruments": instruments.split(","), "reference": reference, "canaries": canaries, "corpus": corpus}
+    if revisions is None:
+        _show(probe(model, out=out, revision=revision, **options), as_json)
+    else:
+        _show(trajectory(model, revisions.split(","), out, **options), as_json)
 
 
 @app.command(short_help="Train a grid of small transformers, many at once.")
