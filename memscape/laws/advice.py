@@ -4,7 +4,8 @@ The rule: the smallest size at which doubling the parameters would lower the exp
 nats/token, stopped where the held-out loss is lowest or at `epochs_max`. It stands on a grid of your own runs, else on
 the published law for repeated data, which was fitted to another tokenizer and says so (`ground.py`).
 
->>> print(advise("3M", source="runs/book", epochs_max=40))
+>>> advise("300k", source="runs/book", epochs_max=40).extrapolation["sentence"]
+'Outside the grid by x ...'
 """
 
 import math

@@ -1,6 +1,8 @@
 """What may a law see of a table? Unusable rows are dropped, each with its reason; a table in doubt is refused.
 
->>> check({"n_params": [1e5], "n_tokens": [1e4], "train_loss": [9.0], "vocab_size": [512]}, "t.csv")    # bits suspected
+>>> loss = np.array([2.0, math.nan])
+>>> check({"n_params": np.full(2, 1e5), "n_tokens": np.full(2, 1e4), "train_loss": loss}, "t.csv")[1]
+[{'run_id': 'row 2', 'reason': 'train_loss is not a number'}]
 """
 
 import math

@@ -1,8 +1,8 @@
 """Which law should be trusted beyond the grid? Each is fitted without the largest size, then without the largest data
 size, and judged by what it says about them. AIC and BIC, which only judge inside the grid, stand beside.
 
->>> rank(RunTable.read("runs/book"))[0].law
-'chinchilla'
+>>> [r.law for r in rank(RunTable.read("runs/book")) if r.about == "frontier"][0]
+'...N = c D^...'
 """
 
 import math

@@ -4,8 +4,9 @@ Values are means over seeds at the best learning rate, made monotone, and interp
 are fixed before the runs: `share`, memorisation proper; `gap`, the paper's, where overfitting ends; `floor`, memorised
 to the end.
 
->>> [round(c.d_star) for c in crossings(table, CRITERIA["share"], 0.5)]
-[4210, 11650, 31900]
+>>> rows = [{"N": 1e4, "D": d, "loss": 3.0, "memorised_share": s} for d, s in ((1e3, 0.9), (1e4, 0.7), (1e5, 0.3))]
+>>> round(crossings(RunTable.read(rows), CRITERIA["share"], 0.5)[0].d_star)
+31623
 """
 
 import math

@@ -1,7 +1,8 @@
 """The picture of a fitted law: measured points with their residuals, one line a size with its 95 % band.
 
->>> draw(estimate(LAWS["chinchilla"], table.cells("heldout_loss"))).lines[0].label
-'N = 5k'
+>>> from memscape.laws.fitting import fit
+>>> fit("runs/book", law="chinchilla").curve.lines[0].label
+'N = 10k'
 """
 
 import math

@@ -1,8 +1,9 @@
 """`fit`: which laws does a table of runs obey, with which constants, and how well are they known?
 
->>> fit("runs/book", law="frontier").params["gamma"].interval      # one law
-'95 % t interval over 6 sizes'
->>> print(fit("runs/book"))                                         # all of them, ranked
+>>> fit("runs/book", law="frontier").params["gamma"].interval  # one law
+'95 % t interval over 4 sizes'
+>>> fit("runs/book").ranking[0].about  # all of them, ranked
+'loss'
 """
 
 import math

@@ -3,6 +3,9 @@
 `own` reads them off a grid of runs, `published` off Muennighoff et al. (2305.16264). Held-out loss follows Chinchilla's
 law, or the law `data-limited` where the grid shows how surplus parameters fade; sizes more than fourfold outside the
 grid (and as far again as the corpus is) are not recommended.
+
+>>> round(published(n_tokens=3e6, epochs_max=40).epochs(1e6).value, 1)
+16.4
 """
 
 import math

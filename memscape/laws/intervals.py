@@ -8,6 +8,13 @@ least the 1e-3 of Hoffmann et al.; pass `delta=1e-3` for theirs.
 Intervals walk the profile: θ minimises the objective F at each fixed value of the quantity, and the ends are where
 2 (F - F_min) m / s² = t², m the share of points inside ±δ and s² = Σψ²/(n - P): the t interval of a linear model, bent
 by the law's curvature (Bates & Watts 1988, ch. 6; scaled for M-estimates as in Huber & Ronchetti 2009, ch. 7).
+
+>>> from memscape.laws.law import LAWS
+>>> from memscape.laws.table import RunTable
+>>> problem = estimate(LAWS["chinchilla"], RunTable.read("runs/book").cells("heldout_loss"))
+>>> value, low, high = profile(problem, parameters(problem), count=5)
+>>> bool((low < value).all() and (value < high).all())
+True
 """
 
 from collections.abc import Callable

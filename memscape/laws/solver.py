@@ -5,7 +5,10 @@ points inside ±δ plus a trace of the reweighted rest, a box on θ, and problem
 only; blocks of problems that fit the cache go to the cores as threads.
 
 >>> from memscape.laws.law import LAWS
->>> solve(LAWS["capacity"], x, y, theta).theta.shape     # (S, P)
+>>> law, x = LAWS["capacity"], np.log([[1e4, 1e4, 1e4], [1e2, 1e4, 1e6]])
+>>> y = law.value(np.array([[0.5, 1.0]]), x)[0][0]
+>>> solve(law, x, y, law.starts()).theta.shape  # a row a start
+(18, 2)
 """
 
 import os
