@@ -202,7 +202,9 @@ def fit(
     _talk(quiet)
     from memscape.laws import fit
 
-    _show(fit(source, law=law, columns=_pairs(column) or None, out=source if source.is_dir() else None), as_json)
+    columns, out = _pairs(column) or None, source if source.is_dir() else None
+    found = fit(source, columns=columns, out=out) if law is None else fit(source, law, columns=columns)
+    _show(found, as_json)
 
 
 @app.command(short_help="Which size, how many epochs, what to expect.")

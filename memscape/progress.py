@@ -97,4 +97,6 @@ class Budget:
     def check(self, rest: str) -> None:
         """Raise OutOfBudget if the time has come; `rest` says what is left to do."""
         if self.spent:
-            raise OutOfBudget(f"stopped after {self.seconds:g} s as asked; left: {rest}. Repeat the command to continue.")
+            raise OutOfBudget(
+                f"stopped after {self.seconds:g} s as asked; left: {rest}. Repeat the command to continue."
+            )

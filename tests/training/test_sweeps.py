@@ -72,7 +72,7 @@ def test_an_edited_corpus_is_refused(tmp_path):
 
 def test_unknown_engines_and_devices_are_told(tmp_path):
     """Each in one line, before anything is written."""
-    with pytest.raises(PlanError, match="known: here, local, ray"):
+    with pytest.raises(PlanError, match="known: fsdp, here, local, ray"):
         sweep(small_plan(), tmp_path / "a", engine="slurm")
     with pytest.raises(PlanError, match="expected cpu, cuda"):
         sweep(small_plan(), tmp_path / "b", device="tpu")
@@ -88,7 +88,7 @@ def test_a_spent_budget_keeps_what_is_finished(tmp_path):
 
 
 def test_a_pack_that_does_not_fit_is_split_and_the_plan_says_so(undisturbed, tmp_path, monkeypatch):
-    """Out of memory with two members, fine with one: halves are in plan.json, and results are those of the plan's runs."""
+    """Out of memory with two members, fine with one: plan.json has the halves, and every run its result."""
     real = worker.run_pack
 
     def tight(folder, pack_id, *rest):

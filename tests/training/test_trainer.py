@@ -43,7 +43,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_a_stopped_pack_goes_on_exactly(undisturbed, tmp_path):
-    """Stopped every few steps and begun again from its checkpoint, a pack leaves the same results, weights, histories."""
+    """Stopped every few steps and begun again, a pack leaves the same results, weights and histories."""
     plan, folder = undisturbed
     for pack in plan.packs:
         starts = 0
@@ -55,7 +55,7 @@ def test_a_stopped_pack_goes_on_exactly(undisturbed, tmp_path):
 
 
 def test_a_run_is_the_same_in_another_pack(undisturbed, tmp_path):
-    """One by one instead of two by two: losses agree to 1e-5 (products of one are plain, sums differ in the last bit)."""
+    """One by one instead of two by two: losses agree to 1e-4 (sums differ in the last bit)."""
     plan, folder = undisturbed
     singles = Plan.of(plan.runs, name=plan.name, axes=plan.axes, pack_size=1)
     for pack in singles.packs:
@@ -86,13 +86,13 @@ def test_a_row_says_what_happened(undisturbed):
 def test_history_and_model_of_a_run_can_be_read(undisturbed):
     """metrics.parquet has a row an evaluation; the folder's weights give the loss that the row says."""
     plan, folder = undisturbed
-    run_id, row = next(iter(rows(folder).items()))
+    run_id, row = next((k, r) for k, r in rows(folder).items() if r["n_eval_train"] == r["n_sequences"])
     table = pyarrow.parquet.read_table(folder / "runs" / run_id / "metrics.parquet").to_pydict()
     assert [name for name in table if name != "run_id"] == COLUMNS
     assert table["step"] == evaluation_steps(plan.by_id[run_id])
     assert table["train_loss"][-1] == pytest.approx(row["train_loss"])
     split = trainer.prepare(plan.by_id[run_id], folder, 2048)
-    tokens = torch.from_numpy(split.subset(row["n_tokens"]).tokens[: row["n_eval_train"]].astype("int64"))
+    tokens = torch.from_numpy(split.subset(row["n_tokens"]).tokens.astype("int64"))
     inputs = torch.nn.functional.pad(tokens[:, :-1], (1, 0), value=split.tokenizer.bos_id)
     logits = huggingface.read(folder / "runs" / run_id)(inputs[None])[0]
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten()).item()
