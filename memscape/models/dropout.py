@@ -26,15 +26,19 @@ class Noise(NamedTuple):
 
     key_P: Int[Tensor, " P"]
     rate_P: Float[Tensor, " P"]
+    first: int = 0
+    """Row of the whole batch that this batch begins with, where several processes share one."""
 
     @classmethod
-    def draw(cls, seed_P: Int[Tensor, " P"], step: Int[Tensor, ""], rate_P: Float[Tensor, " P"]) -> "Noise":
+    def draw(
+        cls, seed_P: Int[Tensor, " P"], step: Int[Tensor, ""], rate_P: Float[Tensor, " P"], first: int = 0
+    ) -> "Noise":
         """Return the noise of one training step; seeds and step are 32-bit integers."""
-        return cls(mix(mix(seed_P) ^ step), rate_P)
+        return cls(mix(mix(seed_P) ^ step), rate_P, first)
 
     def at(self, site: int) -> "Noise":
         """Return the noise of one place in the network: each place draws its own masks."""
-        return Noise(mix(self.key_P ^ (site + 1)), self.rate_P)
+        return Noise(mix(self.key_P ^ (site + 1)), self.rate_P, self.first)
 
 
 def dropout(x_PBTD: Float[Tensor, "P B T D"], noise: Noise | None) -> Float[Tensor, "P B T D"]:
@@ -42,7 +46,8 @@ def dropout(x_PBTD: Float[Tensor, "P B T D"], noise: Noise | None) -> Float[Tens
     if noise is None:
         return x_PBTD
     P = x_PBTD.shape[0]
-    index = torch.arange(x_PBTD[0].numel(), device=x_PBTD.device, dtype=torch.int32)
+    start, size = noise.first * x_PBTD[0, 0].numel(), x_PBTD[0].numel()
+    index = torch.arange(start, start + size, device=x_PBTD.device, dtype=torch.int32)
     bits = mix(index ^ noise.key_P.view(P, 1)).view(x_PBTD.shape)
     threshold = (noise.rate_P.double() * 2**32 - 2**31).to(torch.int32).view(P, 1, 1, 1)  # hashes are signed
     scale = (1 / (1 - noise.rate_P)).to(x_PBTD.dtype).view(P, 1, 1, 1)

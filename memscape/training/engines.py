@@ -1,7 +1,7 @@
 """Engines: who trains the packs of a plan, and what happens when one of them dies.
 
 `local` starts a worker process per GPU, or on a CPU as many single-threaded workers as there are cores; `ray` sends the
-same packs to a Ray cluster. Packs are independent: they meet only in the sweep's folder.
+same packs to a Ray cluster; `fsdp` shares each pack among all GPUs. Packs meet only in the sweep's folder.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ def named(engine: str) -> Callable[..., None]:
     return ENGINES[engine]
 
 
-def local(folder: Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
+def local(folder: str | Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
     """Train packs in worker processes of this machine; a worker that dies is replaced and its pack tried again."""
     places = devices(device)
     places = places[: max(1, len(packs))]
@@ -118,7 +118,7 @@ def local(folder: Path, packs: list[str], n_packs: int, device: str | None, budg
 class Worker:
     """A worker process and the pipe to it."""
 
-    def __init__(self, folder: Path, device: str, threads: int):
+    def __init__(self, folder: str | Path, device: str, threads: int):
         self.command = [sys.executable, "-m", "memscape.training.worker", str(folder), device, str(threads)]
         self.threads = threads
         self.process = self._start()
@@ -167,10 +167,10 @@ class Worker:
             self.process.stdout.close()
 
 
-def ray(folder: Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
+def ray(folder: str | Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
     """Train packs as tasks of a Ray cluster: the one that is running (RAY_ADDRESS), else one on this machine.
 
-    Every node must see `folder` under the same path. A task whose worker or node dies is tried again from its
+    Every node must reach `folder`, the same path or URL. A task whose worker or node dies is tried again from its
     checkpoint.
     """
     try:
@@ -191,9 +191,8 @@ def ray(folder: Path, packs: list[str], n_packs: int, device: str | None, budget
     )
 
     def submit(pack: str) -> Any:
-        return task.remote(
-            folder.resolve(), pack, place, threads, None if budget.seconds is None else max(0.0, budget.left)
-        )
+        seconds = None if budget.seconds is None else max(0.0, budget.left)
+        return task.remote(place_of(folder), pack, place, threads, seconds)
 
     running = {submit(pack): pack for pack in packs}
     while running:
@@ -211,5 +210,35 @@ def ray(folder: Path, packs: list[str], n_packs: int, device: str | None, budget
                 running[submit(follower)] = follower
 
 
-ENGINES: dict[str, Callable[..., None]] = {"local": local, "ray": ray}
+def fsdp(folder: str | Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
+    """Train one pack after another, each on all GPUs of this machine (or all cores), sharded by FSDP2."""
+    if isinstance(folder, str):
+        raise PlanError(f"engine 'fsdp' works in a folder that its processes share, got {folder}; give a path.")
+    places, waiting = devices(device), list(packs)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(len(places))]
+    while waiting and not budget.spent:
+        pack, event = waiting.pop(0), None
+        for attempt in range(1, ATTEMPTS + 1):
+            seconds = None if budget.seconds is None else max(0.0, budget.left)
+            task = ["-m", "memscape.training.sharded", str(folder), pack, places[0].split(":")[0], json.dumps(seconds)]
+            with subprocess.Popen(
+                [*torchrun, *task], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            ) as process:  # fmt: skip
+                lines = [line for line in process.stdout or () if line.startswith("{")]
+            if process.returncode == 0 and lines:
+                event = json.loads(lines[-1])
+                break
+            say(f"processes of pack {pack} died, attempt {attempt} of {ATTEMPTS}; its checkpoint goes on.")
+        event = event or {"event": "lost", "reason": f"its processes died {ATTEMPTS} times"}
+        sink.progress(int(event.get("tokens", 0)))
+        waiting += sink.ended(pack, event)
+
+
+def place_of(folder: str | Path) -> str:
+    """Return a URL as it is and a path made absolute: other processes stand elsewhere."""
+    return str(folder.resolve()) if isinstance(folder, Path) else folder
+
+
+ENGINES: dict[str, Callable[..., None]] = {"fsdp": fsdp, "local": local, "ray": ray}
 """Name -> engine."""

@@ -91,6 +91,7 @@ def adamw(
     step: Int[Tensor, ""],
     clip: float,
     active: Bool[Tensor, " P"],
+    norm_P: Float[Tensor, " P"] | None = None,
 ) -> tuple[Float[Tensor, " P"], Bool[Tensor, " P"]]:
     """Update weights and moments in place; return each member's gradient norm before clipping, and who is still active.
 
@@ -98,10 +99,10 @@ def adamw(
     w <- w - η (λ w + m̂ / (sqrt(v̂) + eps)) with m̂ = m / (1 - β1^t), v̂ = v / (1 - β2^t), t = step + 1.
 
     A member whose gradient is not finite keeps its last good row and is no longer active; nobody else notices.
-    `clip` of 0 leaves gradients alone.
+    `clip` of 0 leaves gradients alone. `norm_P` is given where the row is only a part of the member's parameters.
     """
     gradients = gradients.to(weights.dtype)
-    norm_P = torch.linalg.vector_norm(gradients, dim=1)
+    norm_P = torch.linalg.vector_norm(gradients, dim=1) if norm_P is None else norm_P
     active = active & torch.isfinite(norm_P)
     row = active[:, None]
     scale_P = (clip / (norm_P + 1e-6)).clamp(max=1.0) if clip else torch.ones_like(norm_P)

@@ -166,6 +166,10 @@ class Plan(BaseModel):
         """Runs by their names."""
         return {run.run_id: run for run in self.runs}
 
+    def pack(self, pack_id: str) -> Pack:
+        """Return the pack of that name."""
+        return next(pack for pack in self.packs if pack.pack_id == pack_id)
+
     def members(self, pack: Pack) -> list[RunConfig]:
         """Return the runs of a pack in the order of its axis."""
         return [self.by_id[run_id] for run_id in pack.run_ids]

@@ -62,15 +62,20 @@ def token_losses(logits_PBTV: Float[Tensor, "P B T V"], targets_PBT: Int[Tensor,
 
 
 def losses_and_gradient(
-    logits_PBTV: Float[Tensor, "P B T V"], targets_PBT: Int[Tensor, "P B T"], z_loss_P: Float[Tensor, " P"]
+    logits_PBTV: Float[Tensor, "P B T V"],
+    targets_PBT: Int[Tensor, "P B T"],
+    z_loss_P: Float[Tensor, " P"],
+    count_P: Int[Tensor, " P"] | None = None,
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, "P B T V"]]:
     """Return each member's cross-entropy, and the gradient of the sum of their objectives with respect to logits.
 
     A member's loss is the mean over its predicted tokens, nats/token; its objective adds λ (ln Σ exp logit)². In closed
     form, dL/dlogit = (softmax (1 + 2 λ ln Σ exp) - onehot) / n_predicted: no graph is kept for the loss.
+    `count_P` is n_predicted where the batch is a part of the whole.
     """
     real_PBT = targets_PBT >= 0
-    weight_PBT = real_PBT / real_PBT.sum((1, 2), keepdim=True)
+    count_P = real_PBT.sum((1, 2)) if count_P is None else count_P
+    weight_PBT = real_PBT / count_P.view(-1, 1, 1)
     z_weight_PBT = weight_PBT * z_loss_P.view(-1, 1, 1)
     V = logits_PBTV.shape[-1]
     if logits_PBTV.is_cuda:
@@ -93,22 +98,12 @@ class PackedStep:
     """A pack in training: its weights, moments and counters, and the step that moves them."""
 
     def __init__(self, model: Stream, runs: list[RunConfig], bos: int, *, bf16: bool = False, compiled: bool = False):
-        run = runs[0]
-        self.model, self.bos, self.run = model, bos, run
-        self.device = next(model.parameters()).device
-        self.members = Members.of(runs, self.device)
+        self.prepare(model, runs, bos)
         self.slots, n = optimiser.lay_out(model)
         self.weights = optimiser.flatten(model, self.slots, n, torch.float32)
         self.live = optimiser.flatten(model, self.slots, n, torch.bfloat16) if bf16 else self.weights
         self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.decay = optimiser.decayed(self.slots, n).to(self.device) if any(r.weight_decay for r in runs) else 0.0
-        self.step = torch.zeros((), dtype=torch.int32, device=self.device)
-        self.active = torch.ones(len(runs), dtype=torch.bool, device=self.device)
-        self.taken_P = torch.zeros(len(runs), dtype=torch.int32, device=self.device)
-        self.loss_P = torch.zeros(len(runs), device=self.device)
-        self.norm_P = torch.zeros(len(runs), device=self.device)
-        self.loss_sum_P = torch.zeros(len(runs), device=self.device)
-        self.rates = optimiser.Rates(self.members.learning_rate_P, self.members.weight_decay_P, run.beta_1, run.beta_2)
         self._update = self._clip_and_adamw
         if compiled:
             compile_parts(model)
@@ -116,6 +111,18 @@ class PackedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._targets: Tensor | None = None
         self.captures = compiled and self.device.type == "cuda"
+
+    def prepare(self, model: Stream, runs: list[RunConfig], bos: int) -> None:
+        """Set up what does not depend on how parameters are kept: members, rates, counters."""
+        self.model, self.bos, self.run, P = model, bos, runs[0], len(runs)
+        self.device = next(model.parameters()).device
+        self.members = Members.of(runs, self.device)
+        self.step = torch.zeros((), dtype=torch.int32, device=self.device)
+        self.active = torch.ones(P, dtype=torch.bool, device=self.device)
+        self.taken_P = torch.zeros(P, dtype=torch.int32, device=self.device)
+        self.loss_P, self.norm_P, self.loss_sum_P = torch.zeros(3, P, device=self.device)
+        rates = self.members.learning_rate_P, self.members.weight_decay_P
+        self.rates = optimiser.Rates(*rates, self.run.beta_1, self.run.beta_2)
 
     def __call__(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
         """Train one step on `targets`; the inputs are the begin token and the targets before each."""
@@ -147,6 +154,10 @@ class PackedStep:
         )
         if self.live is not self.weights:
             self.live.copy_(self.weights)
+        self.count(norm_P, active, loss_P)
+
+    def count(self, norm_P: Float[Tensor, " P"], active: Bool[Tensor, " P"], loss_P: Float[Tensor, " P"]) -> None:
+        """Note a step taken: its losses, norms, and who is still active."""
         self.active.copy_(active)
         self.taken_P += active
         self.norm_P.copy_(norm_P)
@@ -170,12 +181,14 @@ class PackedStep:
         self.restore(kept)
 
     @property
+    def counters(self) -> dict[str, Tensor]:
+        """The part of the state that is small."""
+        return {"step": self.step, "active": self.active, "taken": self.taken_P, "loss_sum": self.loss_sum_P}
+
+    @property
     def state(self) -> dict[str, Tensor]:
         """What decides the future, as a checkpoint keeps it."""
-        return {
-            "weights": self.weights, "first": self.first, "second": self.second, "step": self.step,
-            "active": self.active, "taken": self.taken_P, "loss_sum": self.loss_sum_P,
-        }  # fmt: skip
+        return {"weights": self.weights, "first": self.first, "second": self.second} | self.counters
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up a state, and bring the working copy of the weights up to the master's."""

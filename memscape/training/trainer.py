@@ -73,8 +73,11 @@ def train(
     device: str = "cpu",
     budget: Budget | None = None,
     progress: Callable[[int], None] = lambda tokens: None,
+    begin: Callable[..., "Packed"] | None = None,
 ) -> Outcome:
     """Train a pack to its end, or until the budget is spent, and write its runs' folders.
+
+    `begin` makes the pack at step 0, `Packed.begin` unless several processes share it (sharded.py).
 
     Raises:
         torch.OutOfMemoryError: the pack does not fit; nothing was written.
@@ -83,7 +86,7 @@ def train(
     """
     start, budget = time.monotonic(), budget or Budget()
     runs = plan.members(pack)
-    work = Packed.begin(plan, runs, Path(folder), torch.device(device))
+    work = (begin or Packed.begin)(plan, runs, Path(folder), torch.device(device))
     place = Path(folder) / "packs" / pack.pack_id / "checkpoint.safetensors"
     if place.exists():
         try:
@@ -99,16 +102,19 @@ def train(
         progress((work.at - before) * each)
         if work.at == due:
             work.evaluate()
-        if budget.spent or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            keep(work, place, pack, needed=budget.spent)
+        spent = work.agreed(budget.spent)
+        if spent or work.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
+            keep(work, place, pack, needed=spent)
             saved = time.monotonic()
-        if budget.spent and work.at < run.steps:
+        if spent and work.at < run.steps:
             return Outcome(False, time.monotonic() - start, (work.at - began) * each)
     if not (work.history and int(work.history[-1][0, 0]) == work.at):
         work.evaluate()
     keep(work, place, pack, needed=True)
-    work.finish(Path(folder))
     outcome = Outcome(True, time.monotonic() - start, (work.at - began) * each)
+    if not work.writes:
+        return outcome
+    work.finish(Path(folder))
     write_json(place.parent / "timing.json", {**outcome._asdict(), "device": str(device), "steps": work.at})
     place.unlink(missing_ok=True)
     return outcome
@@ -116,8 +122,11 @@ def train(
 
 def keep(work: "Packed", place: Path, pack: Pack, needed: bool) -> None:
     """Write a checkpoint; a full disk stops only work that cannot go on without it."""
+    state = work.state()
+    if not work.writes:
+        return
     try:
-        checkpoint.save(place, work.state(), pack.run_ids)
+        checkpoint.save(place, state, pack.run_ids)
     except FolderError as problem:
         if needed:
             raise
@@ -139,6 +148,13 @@ def eagerly() -> contextlib.AbstractContextManager:
 
 class Packed:
     """A pack at work: its step, its sequences, its history."""
+
+    writes = True
+    """Whether this process writes files: where several share a pack, one does."""
+
+    def agreed(self, choice: bool) -> bool:
+        """Return the choice that all processes of the pack follow: here there is one."""
+        return choice
 
     def __init__(self, runs: list[RunConfig], splits: list[Split], step: PackedStep):
         self.runs, self.splits, self.step = runs, splits, step
@@ -225,10 +241,16 @@ class Packed:
         for p, run in enumerate(self.runs):
             if (folder / "runs" / run.run_id / "result.json").exists():
                 continue  # written before a kill that came between two members
-            weights = {s.name: self.step.weights[p, s.start : s.start + s.size].view(s.shape) for s in self.step.slots}
             steps, met = int(self.step.taken_P[p]), bool(self.converged[p])
-            end = Ending(run, self.splits[p], self.sets[p], self.floors[p], history[:, p], steps, met, weights)
+            end = Ending(
+                run, self.splits[p], self.sets[p], self.floors[p], history[:, p], steps, met, self.weights_of(p)
+            )
             write_run(folder / "runs" / run.run_id, end)
+
+    def weights_of(self, p: int) -> dict[str, Tensor]:
+        """Return member p's parameters by name, without the pack axis."""
+        row = self.step.weights[p]
+        return {s.name: row[s.start : s.start + s.size].view(s.shape) for s in self.step.slots}
 
     def _targets(self, at: int) -> Tensor:
         """The sequences of one step, (P, B, T)."""

@@ -11,6 +11,7 @@ import os
 import queue
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,59 +21,89 @@ from memscape.progress import Budget
 
 
 def run_pack(
-    folder: Path, pack_id: str, device: str, threads: int, seconds: float | None, tell=lambda event: None
+    out: str | Path,
+    pack_id: str,
+    device: str,
+    threads: int,
+    seconds: float | None,
+    tell: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> dict[str, Any]:
-    """Train one pack of the folder's plan and return what happened, as an event of JSON values.
-
-    `{"event": "finished" | "stopped", "seconds", "tokens"}`, `{"event": "memory", "reason"}` if the pack does not
-    fit, or `{"event": "refused", "reason"}` for an error of the user's making.
-    """
+    """Train one pack of the plan in `out`, a folder or URL, and return what happened; `tell` hears of progress."""
     import torch
 
     from memscape.training.plan import Plan
+    from memscape.training.remote import is_url, mirror_of
     from memscape.training.trainer import train
 
     torch.set_num_threads(threads)
-    plan = Plan.load(folder)
-    pack = next(p for p in plan.packs if p.pack_id == pack_id)
-    try:
+
+    mirror = mirror_of(str(out)) if is_url(out) else None
+    folder = mirror.folder if mirror else Path(out)
+
+    def progress(tokens: int) -> None:
+        tell({"event": "progress", "tokens": tokens})
+        if mirror and mirror.late:
+            mirror.push(f"packs/{pack_id}/*")
+
+    def work() -> Any:
+        if mirror:
+            mirror.pull("plan.json", f"packs/{pack_id}/*")
+        plan = Plan.load(folder)
+        pack = plan.pack(pack_id)
         with writing(folder / "packs" / pack_id):
-            outcome = train(
-                plan, pack, folder, device=device, budget=Budget(seconds),
-                progress=lambda tokens: tell({"event": "progress", "tokens": tokens}),
-            )  # fmt: skip
+            outcome = train(plan, pack, folder, device=device, budget=Budget(seconds), progress=progress)
+        if mirror:
+            mirror.push(f"packs/{pack_id}/*", *(f"runs/{run_id}/*" for run_id in pack.run_ids))
+        return outcome
+
+    return ending(work)
+
+
+def ending(work: Callable[[], Any]) -> dict[str, Any]:
+    """Return how a call of `train` ended, as an event of JSON values.
+
+    `{"event": "finished" | "stopped", "seconds", "tokens"}`, `{"event": "memory", "reason"}` if the pack does not
+    fit, or `{"event": "refused", "reason", "kind"}` for an error of the user's making.
+    """
+    import torch
+
+    try:
+        outcome = work()
     except torch.OutOfMemoryError as problem:
-        if device.startswith("cuda"):
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return {"event": "memory", "reason": str(problem).split(". ")[0]}
     except MemscapeError as problem:
         return {"event": "refused", "reason": str(problem), "kind": type(problem).__name__}
-    return {
-        "event": "finished" if outcome.finished else "stopped",
-        "seconds": outcome.seconds,
-        "tokens": outcome.tokens,
-    }
+    event = "finished" if outcome.finished else "stopped"
+    return {"event": event, "seconds": outcome.seconds, "tokens": outcome.tokens}
+
+
+def leave_with_driver(hear: Callable[[str], None] = lambda line: None) -> None:
+    """Pass lines of stdin on from a thread, and end this process when stdin closes: the driver is gone."""
+
+    def listen() -> None:
+        for line in sys.stdin:
+            hear(line)
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
 
 
 def main() -> None:
     """Serve requests until stdin closes."""
-    folder, device, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    out, device, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is talk, not an answer
     requests: queue.Queue[str] = queue.Queue()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            requests.put(line)
-        os._exit(0)
+    leave_with_driver(requests.put)
 
     def tell(event: dict[str, Any]) -> None:
         print(json.dumps(event), file=answers, flush=True)
 
-    threading.Thread(target=listen, daemon=True).start()
     while True:
         request = json.loads(requests.get())
-        tell(run_pack(folder, request["pack"], device, threads, request["seconds"], tell))
+        tell(run_pack(out, request["pack"], device, threads, request["seconds"], tell))
 
 
 if __name__ == "__main__":
