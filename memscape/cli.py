@@ -247,6 +247,25 @@ def audit(
     _show(audit(out=out, ids=only, results=results), as_json)
 
 
+@app.command(short_help="How many patterns does an associative memory hold?")
+def recall(
+    out: Out = Path("runs/recall"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the patterns.")] = 0,
+    budget: BudgetOption = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure retrieval success against load and corruption, for classical, dense and exponential memories.
+
+    Example: memscape recall --out runs/recall
+    """
+    _talk(quiet)
+    from memscape.memory import recall
+    from memscape.progress import Budget
+
+    _show(recall(out, seed=seed, budget=Budget.parse(budget)), as_json)
+
+
 @app.command(short_help="Write one page of everything a folder holds.")
 def report(
     folder: Folder,

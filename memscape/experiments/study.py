@@ -72,7 +72,10 @@ class StudyPlan(BaseModel):
     @property
     def identity(self) -> dict[str, Any]:
         """What a folder of this study is about: another one is refused."""
-        corpus = {"name": self.corpus.name, "sha256": self.corpus.sha256}
+        name = (
+            Path(self.spec).name if Path(self.spec).exists() else self.corpus.name
+        )  # a text that was moved is the same
+        corpus = {"name": name, "sha256": self.corpus.sha256}
         return {"recipe": self.recipe, "model": self.model, "corpus": corpus}
 
     def price(self) -> StudyPrice:

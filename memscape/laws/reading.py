@@ -53,7 +53,7 @@ def rows(source: Any) -> tuple[list[Row], str]:
                 raise TableError(
                     f"expected finished runs at {path}/runs/*/result.json, found none; run `memscape sweep` first."
                 )
-            return [_with_best(read_json(file), file.parent / "metrics.parquet") for file in files], str(path)
+            return [_with_best(read_json(file), file.parent / "metrics.parquet") for file in files], path.resolve().name
         if not path.is_file():
             raise TableError(f"expected a folder of runs or a table at {path}, found nothing; check the path.")
         return _file_rows(path), str(path)
