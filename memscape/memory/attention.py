@@ -12,7 +12,6 @@ keys; its query is the state. One update of the mchn energy at beta = 1/sqrt(hea
 """
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -44,7 +43,7 @@ class HopfieldAttention(nn.Module):
         dim: int,
         n_heads: int = 1,
         *,
-        energy: Literal["mchn", "distance"] = "mchn",
+        energy: str = "mchn",
         steps: int = 1,
         damping: float = 1.0,
         bias: bool = True,

@@ -71,7 +71,7 @@ class Recall(BaseModel):
         words = {
             "classical": "classical up to {} n patterns (theory 0.138)",
             "dense": "dense of degree 3 up to a multiple of n^{} (theory 2)",
-            "exponential": "exponential up to 2^(a n) with a = {} (theory: at most 1/2)",
+            "exponential": "exponential up to 2^(a n) with a = {} (theory: at most 1/2 without error)",
         }
         told = [words[m].format(f"{v.value:.3f} [{v.low:.3f}, {v.high:.3f}]") for m, v in self.capacity.items()]
         return f"Half of the cues return: {'; '.join(told) or 'no memory was run at three sizes'}."

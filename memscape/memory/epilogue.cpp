@@ -45,6 +45,7 @@ typedef float Floats __attribute__((vector_size(4 * WIDE)));
 typedef int32_t Ints __attribute__((vector_size(4 * WIDE)));
 constexpr float INF = std::numeric_limits<float>::infinity();
 constexpr float NEGLIGIBLE = 35.0f;  // nats: terms under exp(-35) of the largest are left out
+constexpr float CLEAR = 80.0f;       // nats: a term that could be larger than exp(80) leaves the energy unproven
 constexpr float TIE = 1e-6f;
 
 inline Floats load(const float* p) { Floats v; std::memcpy(&v, p, sizeof v); return v; }
@@ -85,7 +86,8 @@ void sink(const Rows& rows, int64_t q, float low) {
     if (!std::isinf(level)) {
         const double drop = double(rows.beta) * (double(level) - low), scale = std::exp(-drop);
         rows.heat[q] = (rows.heat[q] + rows.sum[q] * drop) * scale;
-        rows.sum[q] *= scale; rows.ceiling[q] *= scale;
+        rows.sum[q] *= scale;
+        if (!std::isinf(rows.ceiling[q])) rows.ceiling[q] *= scale;
     }
     rows.level[q] = low;
 }
@@ -98,17 +100,21 @@ void compact(const Rows& rows, int64_t q) {
         std::nth_element(upper.begin(), upper.begin() + rows.k - 1, upper.end());
         rows.reach[q] = std::min(rows.reach[q], upper[rows.k - 1] * (1 + TIE));
     }
+    const auto leaves = [&](int64_t c) { return rows.lower[c] > rows.reach[q]; };
+    if (rows.beta > 0)
+        for (int64_t c = base; c < base + n; ++c)
+            if (leaves(c)) sink(rows, q, rows.near[c]);
     int64_t kept = base;
     for (int64_t c = base; c < base + n; ++c) {
-        if (rows.lower[c] <= rows.reach[q]) {
+        if (!leaves(c)) {
             rows.place[kept] = rows.place[c]; rows.near[kept] = rows.near[c]; rows.error[kept] = rows.error[c];
             rows.lower[kept] = rows.lower[c]; rows.upper[kept] = rows.upper[c];
             ++kept;
         } else if (rows.beta > 0) {
-            sink(rows, q, rows.near[c]);
             const double y = double(rows.beta) * (double(rows.near[c]) - rows.level[q]), t = std::exp(-y);
+            const double most = double(rows.beta) * rows.error[c] - y;
             rows.sum[q] += t; rows.heat[q] += t * y;
-            rows.ceiling[q] += std::exp(double(rows.beta) * rows.error[c] - y);
+            rows.ceiling[q] += most < CLEAR ? std::exp(most) : INF;
         }
     }
     rows.count[q] = int32_t(kept - base);
@@ -194,7 +200,8 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
             const Floats d = load(near + l), y = beta * (d - level), term = exponential(-y);
             sums += d == INF ? Floats{} : term;
             heats += d == INF ? Floats{} : term * y;
-            ceilings += d == INF ? Floats{} : exponential(beta * load(error + l) - y);
+            const Floats most = beta * load(error + l) - y;
+            ceilings += d == INF ? Floats{} : most > CLEAR ? Floats{} + INF : exponential(most);
         }
         rows.sum[q] += total(sums); rows.heat[q] += total(heats); rows.ceiling[q] += total(ceilings);
     }

@@ -14,6 +14,7 @@ the work for 8 bits more.
 # (Triton turns these functions into kernels; their launch and their constant branches are its own language.)
 import math
 from dataclasses import dataclass
+from typing import no_type_check
 
 import torch
 import triton
@@ -30,6 +31,7 @@ LOG2E = math.log2(math.e)
 
 
 @triton.jit
+@no_type_check  # a kernel is compiled from its source; it must not be wrapped
 def _scan(
     queries, patterns, bias, query_groups, pattern_groups, self_index, best, level, total, heat,
     n_queries, n_patterns, n_groups, span, scale,
@@ -105,6 +107,7 @@ def _scan(
 
 
 @triton.jit
+@no_type_check  # a kernel is compiled from its source; it must not be wrapped
 def _rescore(
     queries, patterns, chosen, query_groups, pattern_groups, self_index, distance, n_patterns, n_chosen,
     D: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, SUM: tl.constexpr,

@@ -60,7 +60,7 @@ class Retrieval:
 
 def retrieve(
     state: Float[Tensor, "*B D"],
-    patterns: Float[Tensor, "M D"] | Shards,
+    patterns: Float[Tensor, "M _"] | Shards,
     *,
     energy: str = "distance",
     beta: float = 1.0,

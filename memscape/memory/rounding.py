@@ -104,7 +104,10 @@ class Sums:
         scale = (-drop).exp()
         self.heat = scale * (self.heat + self.sum * drop) + (terms * away).nan_to_num(0.0).sum(1)
         self.sum = scale * self.sum + terms.sum(1)
-        self.ceiling = scale * self.ceiling + (beta * cells[1] - away).clamp_max(300).exp().sum(1)
+        self.ceiling = (
+            torch.where(self.ceiling.isinf(), math.inf, scale * self.ceiling)
+            + (beta * cells[1] - away).exp().sum(1).double()
+        )
         self.level = level
 
 
@@ -129,8 +132,9 @@ def answer(asked: Asked, pairs: Pairs, distance: Tensor, index: Tensor, near: Te
     some = total > 0
     energy = torch.where(some, base - total.log() / beta, math.inf)
     entropy = torch.where(some, total.log() + heat / total, 0.0)
-    doubt = torch.where(some, (scale * (sums.ceiling - sums.sum) + 1e-6 * rest) / total, 0.0)
-    error = -torch.log1p(-doubt.clamp_max(1)) / beta
+    over = torch.where(sums.ceiling.isinf(), math.inf, scale * (sums.ceiling - sums.sum))
+    doubt = torch.where(some, (over + 1e-6 * rest) / total, 0.0)
+    error = -torch.log1p(-doubt.clamp_max(1)) / beta + 1e-15 * (energy.abs().nan_to_num(posinf=0.0) + 1 / beta)
 
     real = distance.isfinite()
     n = real.sum(1)

@@ -31,7 +31,8 @@ def separation(patterns: Float[Tensor, "M D"] | Shards) -> Float[Tensor, " M"]:
 def dot_separation(patterns: Float[Tensor, "M D"]) -> Float[Tensor, " M"]:
     """Return Delta_i = min_j (rho_i.rho_i - rho_i.rho_j) over j != i, a squared norm (2008.02217, definition 2)."""
     gram = patterns @ patterns.mT
-    return gram.diagonal() - gram.fill_diagonal_(-math.inf).amax(1) if len(patterns) > 1 else gram.diagonal() + math.inf
+    own = gram.diagonal().clone()
+    return own - gram.fill_diagonal_(-math.inf).amax(1)
 
 
 def step_bound(patterns: Float[Tensor, "M D"], radius: float, beta: float) -> Float[Tensor, " M"]:

@@ -55,12 +55,13 @@ class Neighbours:
         """Return the same neighbours with indices counted from `offset`: a shard's rows within the whole."""
         return replace(self, index=torch.where(self.index < 0, self.index, self.index + offset))
 
-    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> "Neighbours":
-        """Return the same answer with its real numbers in `dtype`, on `device`."""
-        return self._map(lambda v: v.to(device, dtype if v.is_floating_point() else None))
-
-    def _map(self, change) -> "Neighbours":
-        return replace(self, **{n: change(v) for n in COLUMNS if (v := getattr(self, n)) is not None})
+    def to(self, dtype: torch.dtype) -> "Neighbours":
+        """Return the same answer with its real numbers in `dtype`; the energy's rounding joins its error."""
+        columns = {n: v.to(dtype) for n in COLUMNS if (v := getattr(self, n)) is not None and v.is_floating_point()}
+        if self.error is not None and self.energy is not None and dtype != torch.float64:
+            lost = torch.finfo(dtype).eps * self.energy.abs().nan_to_num(posinf=0.0)
+            columns["error"] = (self.error + lost).to(dtype)
+        return replace(self, **columns)
 
 
 def concatenate(parts: Sequence[Neighbours]) -> Neighbours:
