@@ -7,6 +7,7 @@ that can draw a `Curve` can draw all of them.
 True
 """
 
+import html
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,11 @@ class Point(Answer):
     """A censored crossing is only known to lie past x."""
     runs: list[str] = []
 
+    def reach(self, axis: str) -> tuple[float, float]:
+        """Return how far the interval reaches above and below the value on `x` or `y`."""
+        value, low, high = (getattr(self, name) for name in (axis, f"{axis}_low", f"{axis}_high"))
+        return 0.0 if high is None else max(0.0, high - value), 0.0 if low is None else max(0.0, value - low)
+
 
 class Curve(Answer):
     """One picture: axis titles with units, points, lines with bands, reference lines. Both axes logarithmic."""
@@ -75,6 +81,28 @@ class Curve(Answer):
     points: list[Point] = []
     lines: list[Line] = []
     references: list[Line] = []
+
+    def plot(self):
+        """Return a Plotly figure: points with error bars, lines with bands, dashed references."""
+        import plotly.graph_objects as go
+
+        figure = go.Figure()
+        for line in self.lines:
+            if line.low and line.high and None not in line.low + line.high:
+                edge = {"x": line.x + line.x[::-1], "y": line.high + line.low[::-1], "line": {"width": 0}}
+                figure.add_scatter(**edge, fill="toself", opacity=0.25, hoverinfo="skip", showlegend=False)
+        for line, dash in [*((li, "solid") for li in self.lines), *((li, "dash") for li in self.references)]:
+            figure.add_scatter(x=line.x, y=line.y, mode="lines", line_dash=dash, name=line.label)
+        bars = {}
+        for axis in "xy":
+            above, below = zip(*(p.reach(axis) for p in self.points), strict=True) if self.points else ((), ())
+            bars[f"error_{axis}"] = {"array": above, "arrayminus": below}
+        hollow = ["circle" if p.censored == "no" else "circle-open" for p in self.points]
+        x, y = [p.x for p in self.points], [p.y for p in self.points]
+        figure.add_scatter(x=x, y=y, mode="markers", marker_symbol=hollow, name="measured", **bars)
+        return figure.update_layout(
+            xaxis={"type": "log", "title": self.x}, yaxis={"type": "log", "title": self.y}, template="simple_white"
+        )
 
 
 class Variant(Answer):
@@ -125,6 +153,19 @@ class Fit(Answer):
 
         return predict(self, inputs)
 
+    def plot(self):
+        """Return the fit's picture as a Plotly figure."""
+        return self.curve.plot()
+
+    def to_frame(self):
+        """Return the parameters as a pandas table, a row each."""
+        import pandas as pd
+
+        return pd.DataFrame({name: m.model_dump() for name, m in self.params.items()}).T
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
     def __str__(self) -> str:
         rows = "\n".join(f"  {name:<10} {value}" for name, value in self.params.items())
         lines = [f"{self.law}: {self.formula}", rows, f"  {self.outcome.name}: {self.outcome.sentence}"]
@@ -166,6 +207,9 @@ class Fits(Answer):
     def __str__(self) -> str:
         return self.sentence
 
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.sentence)}</p>{self.to_frame().to_html()}"
+
     def to_frame(self):
         """Return the ranking as a pandas table."""
         import pandas as pd
@@ -198,6 +242,13 @@ class Advice(Answer):
     sentence: str
     curve: Curve
     """Expected held-out loss over size at this many tokens."""
+
+    def plot(self):
+        """Return the expected loss over size as a Plotly figure."""
+        return self.curve.plot()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         rows = "\n".join(f"  {name:<16} {value}" for name, value in {**self.recommended, **self.cost}.items())

@@ -183,6 +183,17 @@ def test_fit_prints_its_answer(fits):
     assert "converged" in str(fits["chinchilla"])
     assert fits.to_frame()["law"].iloc[0] == fits.ranking[0].law
     assert isinstance(fits["frontier"], Fit)
+    assert list(fits["frontier"].to_frame().index) == ["gamma", "ln_c"]
+
+
+def test_fits_show_themselves_in_a_notebook(fits):
+    """A picture with the points and the references, and escaped text."""
+    figure = fits["frontier"].plot()
+    assert "slope 2: the paper, width frozen" in [trace.name for trace in figure.data]
+    assert len(figure.data[-1].x) == 5
+    assert "&lt;" not in fits["chinchilla"]._repr_html_()[:5]
+    assert fits["chinchilla"]._repr_html_().startswith("<pre>chinchilla")
+    assert "<table" in fits._repr_html_()
 
 
 def test_laws_import_no_torch():
