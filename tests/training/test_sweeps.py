@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,22 @@ sweep(small_plan(steps=int(sys.argv[2])), sys.argv[1], engine=sys.argv[3])
 """
 
 
-def driver(folder: Path, steps: int, engine: str = "local") -> subprocess.Popen:
+@pytest.fixture
+def driver() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start sweeps in processes of their own; whatever happens, their pipes are closed at the end."""
+    started: list[subprocess.Popen] = []
+
+    def start(folder: Path, steps: int, engine: str = "local") -> subprocess.Popen:
+        started.append(_driver(folder, steps, engine))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _driver(folder: Path, steps: int, engine: str) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MEMSCAPE_CHECKPOINT_SECONDS": "0.2"}
     command = [sys.executable, "-c", DRIVER, str(folder), str(steps), engine]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -152,7 +168,7 @@ def workers(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_killed_workers_and_drivers_leave_an_undisturbed_sweep(tmp_path):
+def test_killed_workers_and_drivers_leave_an_undisturbed_sweep(tmp_path, driver):
     """kill -9 of a worker twice and of the driver three times, at random moments; the same command ends it equal."""
     steps, rng = 1500, random.Random(0)
     calm = driver(tmp_path / "calm", steps)
@@ -181,7 +197,7 @@ def test_killed_workers_and_drivers_leave_an_undisturbed_sweep(tmp_path):
 
 
 @pytest.mark.slow
-def test_ray_trains_the_same_and_retries_a_killed_worker(tmp_path):
+def test_ray_trains_the_same_and_retries_a_killed_worker(tmp_path, driver):
     """Two local Ray workers; one is killed mid-pack; the sweep ends equal to the local engine's."""
     pytest.importorskip("ray")
     steps = 1500
