@@ -11,16 +11,20 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from memscape.errors import MemscapeError, PlanError, unknown
 from memscape.progress import Budget, say
-from memscape.training.worker import run_pack
+from memscape.training.worker import BEAT_SECONDS, beat, run_pack
 
 ATTEMPTS = 3
 """How often a pack is tried when its worker dies."""
+
+SILENT_SECONDS = 600.0
+"""A pack of a cluster that says nothing for so long is reported."""
 
 
 @runtime_checkable
@@ -89,27 +93,31 @@ def local(folder: str | Path, packs: list[str], n_packs: int, device: str | None
     for pack in packs:
         waiting.put(pack)
     failures: list[BaseException] = []
+    workers = [Worker(folder, place, threads_for(n_packs, place)) for place in places]
 
-    def serve(place: str) -> None:
+    def serve(worker: Worker) -> None:
         try:
-            with contextlib.closing(Worker(folder, place, threads_for(n_packs, place))) as worker:
-                while not budget.spent and not failures:
-                    pack = waiting.get_nowait()
-                    for follower in sink.ended(pack, worker.train(pack, budget, sink)):
-                        waiting.put(follower)
+            while not budget.spent and not failures:
+                pack = waiting.get_nowait()
+                for follower in sink.ended(pack, worker.train(pack, budget, sink)):
+                    waiting.put(follower)
         except queue.Empty:
-            return
+            pass
         except BaseException as problem:
             failures.append(problem)
+        finally:
+            worker.close()
 
-    threads = [threading.Thread(target=serve, args=(place,)) for place in places]
+    threads = [threading.Thread(target=serve, args=(worker,)) for worker in workers]
     for thread in threads:
         thread.start()
     try:
         for thread in threads:
             thread.join()
     except KeyboardInterrupt as problem:
-        failures.append(problem)  # workers finish their event, see it and stop
+        failures.append(problem)
+        for worker in workers:
+            worker.close()  # it leaves at once; its pack goes on from its checkpoint next time
         raise
     if failures:
         raise failures[0]
@@ -120,29 +128,28 @@ class Worker:
 
     def __init__(self, folder: str | Path, device: str, threads: int):
         self.command = [sys.executable, "-m", "memscape.training.worker", str(folder), device, str(threads)]
-        self.threads = threads
+        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.closed = False
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         return subprocess.Popen(
-            self.command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment,
             start_new_session=True,
-        )
+        )  # fmt: skip
 
     def train(self, pack: str, budget: Budget, sink: Sink) -> dict[str, Any]:
         """Return how a pack ended; `{"event": "lost"}` if its workers died `ATTEMPTS` times."""
         for attempt in range(1, ATTEMPTS + 1):
             event = self._try(pack, budget, sink)
+            if self.closed:
+                return {"event": "stopped"}
+            if event is None or event["event"] == "memory":
+                self._end()  # a device that ran out of memory is not trusted with the halves
+                self.process = self._start()
             if event is not None:
                 return event
-            code = self.process.wait()
-            self.process = self._start()
-            say(f"worker of pack {pack} died (exit {code}), attempt {attempt} of {ATTEMPTS}; its checkpoint goes on.")
+            say(f"worker of pack {pack} died, attempt {attempt} of {ATTEMPTS}; its checkpoint goes on.")
         return {"event": "lost", "reason": f"its workers died {ATTEMPTS} times"}
 
     def _try(self, pack: str, budget: Budget, sink: Sink) -> dict[str, Any] | None:
@@ -159,9 +166,15 @@ class Worker:
         return None
 
     def close(self) -> None:
-        """End the process: it leaves when its stdin closes."""
+        """End the process, whatever it does."""
+        self.closed = True
+        self._end()
+
+    def _end(self) -> None:
+        """Close its stdin, upon which it leaves, and wait for that."""
         if self.process.stdin:
-            self.process.stdin.close()
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
         self.process.wait()
         if self.process.stdout:
             self.process.stdout.close()
@@ -195,19 +208,29 @@ def ray(folder: str | Path, packs: list[str], n_packs: int, device: str | None, 
         return task.remote(place_of(folder), pack, place, threads, seconds)
 
     running = {submit(pack): pack for pack in packs}
+    heard = {pack: (0, time.monotonic()) for pack in packs}
     while running:
-        ready, _ = ray.wait(list(running), timeout=60.0)
-        if not ready:
-            say(f"{len(running)} packs are with Ray; none has ended in the last minute.")
+        ready, _ = ray.wait(list(running), timeout=BEAT_SECONDS)
         for future in ready:
             pack = running.pop(future)
             try:
                 event = ray.get(future)
             except RayError as problem:
                 event = {"event": "lost", "reason": str(problem).splitlines()[0]}
-            sink.progress(int(event.get("tokens", 0)))
             for follower in sink.ended(pack, event):
                 running[submit(follower)] = follower
+                heard[follower] = (0, time.monotonic())
+        if isinstance(folder, str):
+            continue  # a URL is not asked every few seconds
+        for pack in running.values():
+            tokens, at = heard[pack]
+            now = beat(folder, pack)
+            if now > tokens:
+                sink.progress(now - tokens)
+                heard[pack] = (now, time.monotonic())
+            elif time.monotonic() - at > SILENT_SECONDS:
+                say(f"pack {pack} has been silent for {SILENT_SECONDS / 60:.0f} minutes; Ray has it still.")
+                heard[pack] = (tokens, time.monotonic())
 
 
 def fsdp(folder: str | Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:

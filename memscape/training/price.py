@@ -7,9 +7,11 @@ multiplies.
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from memscape.data import Sequences
 from memscape.models import build
 from memscape.models.packed import initialise
 from memscape.models.sizing import parameters
@@ -17,10 +19,12 @@ from memscape.training import engines
 from memscape.training.config import RunConfig
 from memscape.training.evaluate import evaluate
 from memscape.training.plan import Plan
+from memscape.training.pool import Pool
 from memscape.training.step import PackedStep
+from memscape.training.trainer import evaluation_steps
 
 START_SECONDS = {"cpu": 4.0, "cuda": 20.0}
-"""What a worker needs before its first step: imports, and on a GPU compilation (per shape)."""
+"""What a worker needs before its first step: imports, and on a GPU compilation (for each shape)."""
 
 
 class Price(BaseModel):
@@ -71,13 +75,13 @@ def price(plan: Plan, *, device: str | None = None) -> Price:
             if key not in speeds:
                 speeds[key] = _calibrate(members, place)
             step, check = speeds[key]
-            run = members[0]
-            packs.append(run.steps * step + run.evaluations * sum(map(_share_evaluated(members), range(3))) * check)
+            packs.append(members[0].steps * step + evaluated(members) * check)
     finally:
         torch.set_num_threads(threads)
-    shapes = len({run.model.model_dump_json() for run in plan.runs})
-    start = START_SECONDS[place] * (shapes if place == "cuda" else 1)
-    seconds = start + max(sum(packs) / len(places), max(packs))
+    # Workers on one GPU share its time; what they do not share is compiling, a shape at a time.
+    compiled = len(speeds) / len(places) if place == "cuda" else 1
+    side_by_side = len(places) if place == "cpu" else len(set(places))
+    seconds = START_SECONDS[place] * compiled + max(sum(packs) / side_by_side, max(packs))
     tokens = sum(run.tokens_seen for run in plan.runs)
     return Price(
         plan=plan.name, runs=len(plan.runs), packs=len(plan.packs), tokens=tokens,
@@ -104,15 +108,25 @@ def _calibrate(members: list[RunConfig], device: str) -> tuple[float, float]:
     run = members[0]
     model = build(run.model, len(members))
     initialise(model, [m.seed for m in members])
-    step = PackedStep(model.to(device), members, bos=0, compiled=False, bf16=device == "cuda")
-    shape = (len(members), run.batch_size, run.model.seq_len)
-    targets = torch.randint(0, run.model.vocab_size, shape, device=device)
+    step = PackedStep(model.to(device), members, bos=0, bf16=device == "cuda")
+    step.captures = device == "cuda"  # near a compiled step, and sooner than compiling
+    targets = torch.randint(0, run.model.vocab_size, (len(members), run.batch_size, run.model.seq_len), device=device)
     step(targets)
     seconds = _timed(lambda: step(targets), device)
-    pool = targets[0]
-    rows = [torch.arange(len(pool), device=device) for _ in members]
-    check = _timed(lambda: evaluate(step.model, pool, rows, 0), device) / len(pool)
+    tokens = targets[0].cpu().numpy()
+    pool = Pool([Sequences(tokens, np.arange(len(tokens)))] * len(members), step.device)
+    rows = [torch.arange(len(tokens), device=device) for _ in members]
+    check = _timed(lambda: evaluate(step.model, pool, rows, 0), device) / len(tokens)
     return seconds, check
+
+
+def evaluated(members: list[RunConfig]) -> int:
+    """Return how many sequences of each member are evaluated in all, the held-out sets taken to be full."""
+    run = members[0]
+    n_train = max(m.n_tokens for m in members) // run.model.seq_len
+    once = sum(min(run.n_evaluated, n) for n in (n_train, run.n_evaluated, run.n_evaluated))
+    last = sum(min(4 * run.n_evaluated, n) for n in (n_train, 4 * run.n_evaluated, 4 * run.n_evaluated))
+    return (len(evaluation_steps(run)) - 1) * once + last
 
 
 def _timed(work: Any, device: str, least: float = 0.1) -> float:
@@ -126,10 +140,3 @@ def _timed(work: Any, device: str, least: float = 0.1) -> float:
         times.append(time.perf_counter() - start)
     quick = sorted(times)[: (len(times) + 1) // 2]
     return sum(quick) / len(quick)
-
-
-def _share_evaluated(members: list[RunConfig]) -> Any:
-    """How many sequences of each of the three sets an evaluation reads: the held-out sets are taken to be full."""
-    run = members[0]
-    longest = max(m.n_tokens for m in members) // run.model.seq_len
-    return lambda which: min(run.n_evaluated, longest) if which == 0 else run.n_evaluated

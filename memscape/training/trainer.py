@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memscape.data import Split, batch_indices, split_corpus
+from memscape.data import Sequences, Split, batch_indices, split_corpus
 from memscape.errors import FolderError
 from memscape.folder import write_json
 from memscape.models import build
@@ -28,6 +28,7 @@ from memscape.training import checkpoint
 from memscape.training.config import RunConfig
 from memscape.training.evaluate import evaluate
 from memscape.training.plan import Pack, Plan
+from memscape.training.pool import Pool
 from memscape.training.results import COLUMNS, Ending, lost, met_floor, n_predictable, write_run
 from memscape.training.step import PackedStep
 
@@ -163,18 +164,15 @@ class Packed:
         self.sets = [split.subset(run.n_tokens) for run, split in zip(runs, splits, strict=True)]
         self.floors = [subset.floor() for subset in self.sets]
         self.uniform = [math.log(n_predictable(*pair)) for pair in zip(splits, self.sets, strict=True)]
-        # One pool of sequences serves all members of one split: subsets are beginnings of it.
-        pools = list({id(split): split for split in splits}.values())
-        longest = {id(s): max(len(x) for x, y in zip(self.sets, splits, strict=True) if y is s) for s in pools}
-        starts = dict(zip(longest, np.cumsum([0, *longest.values()]), strict=False))
-        self.pool = self._load([np.asarray(s.train.tokens[: longest[id(s)]]) for s in pools])
-        self.offset_P = torch.tensor([int(starts[id(s)]) for s in splits], device=self.device)
-        self.held_out = {
-            name: self._held_out(pools, [getattr(s, name) for s in splits], name) for name in ("fresh", "other")
-        }
+        # One pool serves all members of one split: their training sets are beginnings of the largest.
+        longest = {id(s): max((x for x, y in zip(self.sets, splits, strict=True) if y is s), key=len) for s in splits}
+        self.pool = Pool([longest[id(s)] for s in splits], self.device)
+        self.offset_P = torch.tensor(self.pool.offsets, device=self.device)
+        self.held_out = [Pool([_opening(s, 4 * runs[0].n_evaluated) for s in held], self.device) for held in (
+            [s.fresh for s in splits], [s.other for s in splits])]  # fmt: skip
         self.history: list[Tensor] = []
         self.converged = torch.zeros(len(runs), dtype=torch.bool)
-        self._chunk: tuple[int, Tensor] | None = None
+        self._chunk: tuple[int, Tensor, list] | None = None
 
     @classmethod
     def begin(cls, plan: Plan, runs: list[RunConfig], folder: Path, device: torch.device) -> "Packed":
@@ -208,18 +206,17 @@ class Packed:
 
     def _measured(self, most: int) -> Tensor:
         """One row of `COLUMNS` a member, from at most that many sequences of each set."""
-        n = [min(most, len(s)) for s in self.sets]
-        rows = [_spread(len(s), k, self.device) + o for s, k, o in zip(self.sets, n, self.offset_P, strict=True)]
-        train = evaluate(self.step.model, self.pool, rows, self.step.bos)
-        others = [
-            evaluate(self.step.model, pool, [r[:most] for r in rows], self.step.bos)
-            for pool, rows in (self.held_out[name] for name in ("fresh", "other"))
-        ]
+        rows = [_spread(len(s), most, self.device) + o for s, o in zip(self.sets, self.pool.offsets, strict=True)]
+        measured = [evaluate(self.step.model, self.pool, rows, self.step.bos)]
+        for pool, name in zip(self.held_out, ("fresh", "other"), strict=True):
+            sizes = [min(most, len(getattr(s, name))) for s in self.splits]
+            rows = [torch.arange(n, device=self.device) + o for n, o in zip(sizes, pool.offsets, strict=True)]
+            measured.append(evaluate(self.step.model, pool, rows, self.step.bos))
         seen = len(self.history) and int(self.history[-1][0, 0])
         running = self.step.loss_sum_P / max(1, self.at - seen)
         self.step.loss_sum_P.zero_()
         columns = [torch.full_like(running, self.at), running, self.step.norm_P]
-        for e in (train, *others):
+        for e in measured:
             columns += [e.loss_P, e.sem_P, e.extracted_P, e.n_P.float()]
         return torch.stack(columns, dim=1).cpu()
 
@@ -254,29 +251,23 @@ class Packed:
 
     def _targets(self, at: int) -> Tensor:
         """The sequences of one step, (P, B, T)."""
-        chunk = at // CHUNK
+        chunk, place = divmod(at, CHUNK)
         if self._chunk is None or self._chunk[0] != chunk:
-            B = self.runs[0].batch_size
-            rows = np.stack(
-                [batch_indices(len(s), CHUNK * B, chunk, r.seed) for s, r in zip(self.sets, self.runs, strict=True)]
-            )
+            walks = zip(self.sets, self.runs, strict=True)
+            rows = np.stack([batch_indices(len(s), CHUNK * r.batch_size, chunk, r.seed) for s, r in walks])
             rows = torch.from_numpy(rows).to(self.device) + self.offset_P[:, None]
-            self._chunk = (chunk, rows.view(len(self.runs), CHUNK, B))
-        return self.pool[self._chunk[1][:, at % CHUNK]].long()
-
-    def _load(self, arrays: list[np.ndarray]) -> Tensor:
-        tokens = np.concatenate(arrays)
-        small = np.int16 if tokens.max(initial=0) < 2**15 else np.int32
-        return torch.from_numpy(tokens.astype(small)).to(self.device)
-
-    def _held_out(self, pools: list[Split], sets: list, name: str) -> tuple[Tensor, list[Tensor]]:
-        most = 4 * self.runs[0].n_evaluated
-        arrays = [np.asarray(getattr(s, name).tokens[:most]) for s in pools]
-        starts = dict(zip([id(getattr(s, name)) for s in pools], np.cumsum([0, *map(len, arrays)]), strict=False))
-        rows = [torch.arange(min(most, len(s)), device=self.device) + int(starts[id(s)]) for s in sets]
-        return self._load(arrays), rows
+            rows = rows.view(len(self.runs), CHUNK, -1).transpose(0, 1)
+            self._chunk = (chunk, rows, [] if self.pool.resident else self.pool.ahead(rows))
+        _, rows, read = self._chunk
+        return read[place].result().to(self.device, non_blocking=True) if read else self.pool[rows[place]]
 
 
-def _spread(n: int, k: int, device: torch.device) -> Tensor:
-    """k indices spread evenly over 0 .. n - 1."""
+def _opening(sequences: Sequences, n: int) -> Sequences:
+    """The first n sequences of a set, or all."""
+    return sequences if len(sequences) <= n else Sequences(sequences.tokens[:n], sequences.document[:n])
+
+
+def _spread(n: int, most: int, device: torch.device) -> Tensor:
+    """At most `most` indices spread evenly over 0 .. n - 1."""
+    k = min(n, most)
     return torch.arange(k, device=device) * n // k

@@ -11,13 +11,17 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from memscape.errors import MemscapeError
-from memscape.folder import writing
+from memscape.folder import read_json, write_json, writing
 from memscape.progress import Budget
+
+BEAT_SECONDS = 5.0
+"""How often a pack that nobody listens to writes down how far it is."""
 
 
 def run_pack(
@@ -26,9 +30,12 @@ def run_pack(
     device: str,
     threads: int,
     seconds: float | None,
-    tell: Callable[[dict[str, Any]], None] = lambda event: None,
+    tell: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Train one pack of the plan in `out`, a folder or URL, and return what happened; `tell` hears of progress."""
+    """Train one pack of the plan in `out`, a folder or URL, and return how it ended.
+
+    `tell` hears of progress; without it progress is written to the pack's folder now and then (`beat` reads it).
+    """
     import torch
 
     from memscape.training.plan import Plan
@@ -40,8 +47,16 @@ def run_pack(
     mirror = mirror_of(str(out)) if is_url(out) else None
     folder = mirror.folder if mirror else Path(out)
 
+    pulse = folder / "packs" / pack_id / "progress.json"
+    seen = {"tokens": 0, "at": time.monotonic()}
+
     def progress(tokens: int) -> None:
-        tell({"event": "progress", "tokens": tokens})
+        seen["tokens"] += tokens
+        if tell:
+            tell({"event": "progress", "tokens": tokens})
+        elif time.monotonic() - seen["at"] > BEAT_SECONDS:
+            write_json(pulse, {"tokens": seen["tokens"]})
+            seen["at"] = time.monotonic()
         if mirror and mirror.late:
             mirror.push(f"packs/{pack_id}/*")
 
@@ -52,11 +67,18 @@ def run_pack(
         pack = plan.pack(pack_id)
         with writing(folder / "packs" / pack_id):
             outcome = train(plan, pack, folder, device=device, budget=Budget(seconds), progress=progress)
+            pulse.unlink(missing_ok=True)
         if mirror:
             mirror.push(f"packs/{pack_id}/*", *(f"runs/{run_id}/*" for run_id in pack.run_ids))
         return outcome
 
     return ending(work)
+
+
+def beat(folder: Path, pack_id: str) -> int:
+    """Return the tokens that a pack in another process was last known to have trained on."""
+    path = folder / "packs" / pack_id / "progress.json"
+    return int(read_json(path)["tokens"]) if path.exists() else 0
 
 
 def ending(work: Callable[[], Any]) -> dict[str, Any]:
