@@ -52,41 +52,36 @@ def main() -> None:
     model = build(config)
     initialise(model, [0])
     first = {name: p[0].detach().clone() for name, p in model.named_parameters()}
-    results = {"device": torch.cuda.get_device_name(), "batch": chosen.batch, "n_params": parameters(config).total}
+    per_token, results = flops(config).train, {}
+
+    def run_through(name: str, advance, loss_of) -> None:
+        """Train all batches, then time the step; print and keep what came out."""
+        losses = []
+        for batch in batches:
+            advance(batch)
+            losses.append(loss_of().clone())
+        rate = chosen.batch * T / seconds_a_call(lambda: advance(batches[0]), 5, windows=3)
+        curve = torch.stack(losses).tolist()
+        last = sum(curve[-20:]) / 20
+        results[name] = {"tokens_per_s": rate, "mfu": rate * per_token / PEAK, "loss": last, "losses": curve}
+        print(f"{name:9} {rate:9,.0f} tokens/s  MFU {rate * per_token / PEAK:.1%}  last 20 losses {last:.4f}",
+              flush=True)  # fmt: skip
 
     step = PackedStep(model.cuda(), [run], bos=50_256, bf16=True, compiled=True)
-    losses = {"memscape": [], "plain": []}
-    for batch in batches:
-        step(batch[None])
-        losses["memscape"].append(step.loss_P[0].clone())
-    seconds = {"memscape": seconds_a_call(lambda: step(batches[0][None]), 10)}
+    run_through("memscape", lambda batch: step(batch[None]), lambda: step.loss_P[0])
     step = model = None
     torch.cuda.empty_cache()
-
     plain = PlainTraining(PlainGPT(config).take(first).cuda(), 6e-4, compiled=True, graph=False, bf16=True)
-    for batch in batches:
-        plain(begin(batch, 50_256), batch)
-        losses["plain"].append(plain.loss.clone())
-    inputs = begin(batches[0], 50_256)
-    seconds["plain"] = seconds_a_call(lambda: plain(inputs, batches[0]), 10)
+    run_through("plain", lambda batch: plain(begin(batch, 50_256), batch), lambda: plain.loss)
 
-    per_token = flops(config).train
-    for name, once in seconds.items():
-        rate = chosen.batch * T / once
-        last = torch.stack(losses[name])[-20:].mean().item()
-        results[name] = {"tokens_per_s": rate, "mfu": rate * per_token / PEAK, "loss": last}
-        print(
-            f"{name:9} {rate:9,.0f} tokens/s  MFU {rate * per_token / PEAK:.1%}  loss of the last 20 steps {last:.4f}"
-        )
+    device = torch.cuda.get_device_name()
     if chosen.json:
-        curves = {name: torch.stack(x).tolist() for name, x in losses.items()}
         with open(chosen.json, "w") as file:
-            json.dump(results | {"losses": curves}, file)
-    gap = results["memscape"]["loss"] - results["plain"]["loss"]
-    print(
-        f"loss after {chosen.steps} steps differs by {gap:+.4f} nats/token; {results['device']}, batch {chosen.batch}"
-    )
-    print(f"memscape / plain: {seconds['plain'] / seconds['memscape']:.3f}")
+            json.dump(results | {"device": device, "batch": chosen.batch, "n_params": parameters(config).total}, file)
+    ours, theirs = results["memscape"], results["plain"]
+    gap = ours["loss"] - theirs["loss"]
+    print(f"loss after {chosen.steps} steps differs by {gap:+.4f} nats/token; {device}, batch {chosen.batch}")
+    print(f"memscape / plain: {ours['tokens_per_s'] / theirs['tokens_per_s']:.3f}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def measure(width: int, members: int) -> dict:
     runs = [
         RunConfig(
             run_id=str(i), model=config, n_tokens=1, steps=10**6, batch_size=B, seed=i,
-            learning_rate=1e-3 * (1 + i / members), schedule="constant", warmup=1,
+            learning_rate=3e-4 * (1 + i / members), schedule="constant", warmup=1,
         )
         for i in range(members)
     ]  # fmt: skip

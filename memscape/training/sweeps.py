@@ -61,7 +61,7 @@ def sweep(
         for run in {_data(run): run for run in plan.runs}.values():
             prepare(run, folder, largest(plan, run))
         pending = [pack for pack in plan.packs if not _done(pack, folder)]
-        if pending:
+        if pending and not budget.spent:
             total = sum(run.tokens_seen for pack in pending for run in plan.members(pack))
             with bar(f"sweep {plan.name}", total, "tokens") as progress:
                 sink = _Sweep(plan, folder, progress, mirror, module)
