@@ -67,7 +67,8 @@ def advise(
     n = recommended["n_params"].value
     memorise = ground.memorise(recommended["fresh_loss"].value)
     extrapolation = _extrapolation(ground, n)
-    cost, missing = _cost(ground, recommended, gpu, throughput, price, source)
+    folder = Path(table.source) if table is not None else None
+    cost, missing = _cost(ground, recommended, gpu, throughput, price, folder)
     advice = Advice(
         tokens=round(n_tokens),
         epochs_max=epochs_max,
@@ -211,13 +212,13 @@ def _curve(ground: Ground, recommended: Mapping[str, Measured]) -> Curve:
 
 def _cost(
     ground: Ground, recommended: Mapping[str, Measured], gpu: str | None, throughput: float | None,
-    price: float | None, source: Any,
+    price: float | None, folder: Path | None,
 ) -> tuple[dict[str, Measured], list[str]]:  # fmt: skip
     """Return FLOPs, and hours and money where a throughput was given or measured; and what is missing for them."""
     seen = recommended["epochs"].value * ground.n_tokens
     flops = ground.flops_per_token * recommended["n_params"].value * seen
     cost = {"flops": Measured(value=flops, unit="FLOPs", n=ground.n, interval="none")}
-    where, speed = gpu or "this machine", _speed(source, gpu)
+    where, speed = gpu or "this machine", _speed(folder, gpu)
     if throughput is not None:
         seconds, basis = seen / throughput, f"at the {throughput:.3g} tokens/s given for {where}"
     elif speed is not None:
@@ -233,13 +234,13 @@ def _cost(
     return cost, []
 
 
-def _speed(source: Any, gpu: str | None) -> tuple[float, int] | None:
+def _speed(folder: Path | None, gpu: str | None) -> tuple[float, int] | None:
     """Return FLOP/s over all timed packs of a result folder (on a GPU if one is named), and their number."""
-    if not isinstance(source, str | Path) or not Path(source).is_dir():
+    if folder is None:
         return None
-    times = [read_json(file) for file in sorted(Path(source).glob("packs/*/timing.json"))]
+    times = [read_json(file) for file in sorted(folder.glob("packs/*/timing.json"))]
     times = [t for t in times if t.get("seconds", 0) > 0 and str(t.get("device", "")).startswith("cuda" if gpu else "")]
-    runs = [read_json(file) for file in sorted(Path(source).glob("runs/*/result.json"))]
+    runs = [read_json(file) for file in sorted(folder.glob("runs/*/result.json"))]
     each = [r["flops"] / r["tokens_seen"] for r in runs if r.get("tokens_seen") and r.get("flops")]
     if not times or not each:
         return None

@@ -89,9 +89,7 @@ class Ground:
         if self.problem is None:
             value = float(self.loss(np.array([n]))[0, 0])
             return Measured(value=value, unit="nats/token", n=0, interval=PUBLISHED)
-        x = np.log([[n], [self.n_tokens]])
-
-        quantity = predictions(self.problem.law, x)
+        quantity = predictions(self.problem.law, np.log([[n], [self.n_tokens]]))
         value, low, high = (
             math.exp(end[0]) if math.isfinite(end[0]) else None for end in profile(self.problem, quantity, 1)
         )
@@ -109,10 +107,8 @@ class Ground:
         inputs = self.problem.cells.inputs
         column = "best_fresh_epochs" if "best_fresh_epochs" in inputs else "epochs"
         if column not in inputs:
-            limit = Measured(
-                value=self.epochs_max, unit="epochs", n=0, interval="the limit given: no epochs in the table"
-            )
-            return limit
+            how = "the limit given: no epochs in the table"
+            return Measured(value=self.epochs_max, unit="epochs", n=0, interval=how)
         found = self._plane(np.log(np.maximum(inputs[column], 1e-3)), n)
         value, low, high = (min(self.epochs_max, max(1.0, math.exp(min(v, 50.0)))) for v in found)
         how = f"95 % regression over {self.n} cells, at most {self.epochs_max:g}"
