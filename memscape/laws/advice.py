@@ -67,7 +67,7 @@ def advise(
     n = recommended["n_params"].value
     memorise = ground.memorise(recommended["fresh_loss"].value)
     extrapolation = _extrapolation(ground, n)
-    folder = Path(table.source) if table is not None else None
+    folder = Path(source) if isinstance(source, str | Path) else None
     cost, missing = _cost(ground, recommended, gpu, throughput, price, folder)
     advice = Advice(
         tokens=round(n_tokens),
