@@ -25,8 +25,8 @@ Step = Callable[[Pairs, Asked], tuple[Neighbours, Tensor]]
 
 def steps(pairs: Pairs, asked: Asked) -> list[Step]:
     """Return the levels for these pairs on their device, the cheapest first; the last settles every row."""
-    centre, device = pairs.centre(), pairs.queries.device
-    last = partial(eager, FLOAT64, centre)
+    device = pairs.queries.device
+    last = partial(eager, FLOAT64)
     if pairs.queries.dtype == torch.float64 and asked.beta is not None:
         return [last]  # whoever asks in float64 wants energies to their last digits
     if device.type == "cuda" and not asked.mean:
@@ -36,8 +36,8 @@ def steps(pairs: Pairs, asked: Asked) -> list[Step]:
         return [*([fused] if few else []), partial(fused, split=True), last]
     fast = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     built = device.type == "cpu" and epilogue.library() is not None
-    few = [partial(compiled if built else eager, BFLOAT16, centre)] if fast and (built or not asked.mean) else []
-    return [*few, partial(compiled if built and not asked.mean else eager, FLOAT32, centre), last]
+    few = [partial(compiled if built else eager, BFLOAT16)] if fast and (built or not asked.mean) else []
+    return [*few, partial(compiled if built and not asked.mean else eager, FLOAT32), last]
 
 
 def cascade(pairs: Pairs, asked: Asked) -> Neighbours:

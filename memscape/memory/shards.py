@@ -81,7 +81,7 @@ class Shards:
 
 
 def passing(
-    patterns: Float[Tensor, "M D"] | Shards, device: torch.device, megabytes: int = 512
+    patterns: Float[Tensor, "M D"] | Shards, device: torch.device, megabytes: int = 128
 ) -> Iterator[tuple[int, Float[Tensor, "N D"]]]:
     """Yield (start, block on `device`); a GPU copies one block while it works on another (from pinned memory)."""
     if isinstance(patterns, Shards):
@@ -92,15 +92,18 @@ def passing(
     if device.type != "cuda":
         yield from ((start, block.to(device)) for start, block in blocks)
         return
-    aside = torch.cuda.Stream(device)
+    aside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    places: list[Tensor] = []  # two, in turn: one is filled while the other is searched
     waiting: tuple[int, Tensor] | None = None
-    for start, block in blocks:
+    for number, (start, block) in enumerate(blocks):
+        if number < 2 or len(block) > len(places[number % 2]):
+            places[number % 2 :] = [torch.empty_like(block, device=device), *places[number % 2 + 1 :]]
+        aside.wait_stream(here)
         with torch.cuda.stream(aside):
-            coming = (start, block.to(device, non_blocking=True))
+            coming = places[number % 2][: len(block)].copy_(block, non_blocking=True)
         if waiting is not None:
             yield waiting
-        torch.cuda.current_stream(device).wait_stream(aside)
-        coming[1].record_stream(torch.cuda.current_stream(device))
-        waiting = coming
+        here.wait_stream(aside)
+        waiting = (start, coming)
     if waiting is not None:
         yield waiting

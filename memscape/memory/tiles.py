@@ -23,13 +23,14 @@ POOL = 16
 """Candidates kept at least where an energy is asked for: they carry most of it, exactly."""
 
 
-def compiled(level: Level, centre: Tensor, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tensor]:
+def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tensor]:
     """One pass at one level, each tile of products finished by epilogue.cpp before it leaves the cache."""
     library = epilogue.library()
     assert library is not None
     n_queries, width = pairs.queries.shape
     k, beta = asked.k if asked.beta is None else max(asked.k, POOL), asked.beta
     capacity = 88 + 4 * k
+    centre = pairs.centre()
     queries = Rounded.at(level, pairs.queries, centre)
     state = {
         "reach": torch.full((n_queries,), math.inf),
@@ -97,10 +98,11 @@ def compiled(level: Level, centre: Tensor, pairs: Pairs, asked: Asked) -> tuple[
     return found, settled
 
 
-def eager(level: Level, centre: Tensor, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tensor]:
+def eager(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tensor]:
     """Return the answer of one pass in PyTorch, on the pairs' device, and which rows it settles."""
     k, beta = asked.k, asked.beta
     n_queries, n_patterns, device = len(pairs.queries), len(pairs.patterns), pairs.queries.device
+    centre = pairs.centre()
     queries = Rounded.at(level, pairs.queries, centre)
     gap = level.gap(pairs.queries.shape[1])
     step = max(256, min(TILE, 2**22 // max(1, n_queries)))

@@ -53,6 +53,8 @@ class Neighbours:
 
     def shifted(self, offset: int) -> "Neighbours":
         """Return the same neighbours with indices counted from `offset`: a shard's rows within the whole."""
+        if offset == 0:
+            return self
         return replace(self, index=torch.where(self.index < 0, self.index, self.index + offset))
 
     def to(self, dtype: torch.dtype) -> "Neighbours":
@@ -66,6 +68,8 @@ class Neighbours:
 
 def concatenate(parts: Sequence[Neighbours]) -> Neighbours:
     """Return the answers for all queries from answers for blocks of queries against the same patterns."""
+    if len(parts) == 1:
+        return parts[0]
     joined = {n: torch.cat([getattr(p, n) for p in parts]) for n in COLUMNS if getattr(parts[0], n) is not None}
     return replace(parts[0], **joined)
 

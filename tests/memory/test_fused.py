@@ -52,7 +52,7 @@ def test_the_kernel_equals_float64_brute_force(n_queries, n_patterns, width, dty
     assert settled.float().mean() > 0.9
     assert ((found.energy - energy).abs() <= (1e-4 if split else 1e-5) * energy.abs().clamp_min(1 / beta)).all()
     assert ((found.energy - energy).abs() <= found.error).all()
-    assert torch.allclose(found.entropy, e.entropy((-beta * table).softmax(1)), atol=1e-4)
+    assert torch.allclose(found.entropy, e.entropy((-beta * table).softmax(1)), atol=1e-3 if split else 1e-4)
 
 
 def test_rows_the_kernel_cannot_prove_are_handed_on():

@@ -64,7 +64,7 @@ def test_every_level_bounds_its_own_error(method, level):
     patterns = activations(900, 96, 3)
     pairs = Pairs(patterns[:200] + 0.1, patterns)
     for beta in (1e-3, 1e-1):
-        found, _ = method(level, pairs.centre(), pairs, Asked(5, beta))
+        found, _ = method(level, pairs, Asked(5, beta))
         table, _, energy = brute_force(pairs, 5, beta)
         sure = found.certified
         assert sure.float().mean() > 0.5
