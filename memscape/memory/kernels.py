@@ -77,18 +77,22 @@ def scan(
             s = tl.dot(q.to(OPERAND), tl.trans(p.to(OPERAND)))
         else:
             s = tl.zeros((BQ, BM), tl.float32)
-            for part in tl.static_range(STEPS):  # hi, lo, hi of the query with hi, hi, lo of the pattern
-                from_q = queries + safe_row[:, None] * STRIDE + (D if part == 1 else 0)
-                from_p = patterns + safe_col[:, None] * STRIDE + (D if part == 2 else 0)
-                for k in range(0, D, BK):
-                    at = (k + wide)[None, :]
-                    if D % BK == 0:
-                        q = tl.load(from_q + at)
-                        p = tl.load(from_p + at)
-                    else:
-                        q = tl.load(from_q + at, mask=at < D, other=0.0)
-                        p = tl.load(from_p + at, mask=at < D, other=0.0)
-                    s = tl.dot(q.to(OPERAND), tl.trans(p.to(OPERAND)), s)
+            for step in range(0, STEPS * tl.cdiv(D, BK)):  # one loop, so that loads run ahead across the parts
+                if SPLIT:  # hi, lo, hi of the query with hi, hi, lo of the pattern
+                    part = step // tl.cdiv(D, BK)
+                    at = (step % tl.cdiv(D, BK)) * BK + wide
+                    at_q, at_p = at + tl.where(part == 1, D, 0), at + tl.where(part == 2, D, 0)
+                else:
+                    at = step * BK + wide
+                    at_q, at_p = at, at
+                if D % BK == 0:
+                    q = tl.load(queries + safe_row[:, None] * STRIDE + at_q[None, :])
+                    p = tl.load(patterns + safe_col[:, None] * STRIDE + at_p[None, :])
+                else:
+                    inside = (at < D)[None, :]
+                    q = tl.load(queries + safe_row[:, None] * STRIDE + at_q[None, :], mask=inside, other=0.0)
+                    p = tl.load(patterns + safe_col[:, None] * STRIDE + at_p[None, :], mask=inside, other=0.0)
+                s = tl.dot(q.to(OPERAND), tl.trans(p.to(OPERAND)), s)
         b = tl.load(bias + col, mask=col < n_patterns, other=-FAR)
         t = s * scale - b[None, :]
         if GROUPS:
