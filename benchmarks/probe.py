@@ -1,0 +1,193 @@
+"""How much does looking cost? Tokens/s of a bare forward pass, of a capture that reduces every layer, and of a peer.
+
+    python benchmarks/probe.py [--device cuda] [--shape medium] [--tokens 2000000] [--growth] [--json FILE]
+
+A GPT-2 of random weights reads random tokens. *bare*: the eager forward pass of `transformers`, logits thrown away.
+*capture*: the same with the moments of all states of every layer, the loss of every token and 32,768 kept states, in
+shards on disk. *heads*: also every head as a search. *TransformerLens*, where it is installed: `run_with_cache` of
+every layer's residual stream, reduced to the same moments. All interleaved, three rounds, medians. `--growth` captures
+1 M and then 10 M tokens and prints the peak memory of both. The ratios are printed last.
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from memscape.instruments.anatomy import dissect
+from memscape.instruments.attention import AttentionWatch
+from memscape.instruments.capture import TOKENS_A_BATCH, capture
+from memscape.instruments.contexts import Contexts
+from memscape.progress import be_quiet
+
+SHAPES = {"tiny": (4, 128, 4), "small": (12, 768, 12), "medium": (24, 1024, 16)}
+"""Layers, width, heads."""
+
+V, ROUNDS = 50_257, 3
+
+
+def contexts(n_tokens: int, length: int, vocabulary: int = V) -> Contexts:
+    rng = np.random.default_rng(0)
+    n = max(1, n_tokens // length)
+    tokens = rng.integers(0, vocabulary, (n, length + 1), dtype=np.int32)
+    return Contexts(tokens, np.arange(n) % 64, tuple(map(str, range(64))))
+
+
+def synchronise(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def timed(work: Callable[[], object], device: str) -> float:
+    synchronise(device)
+    start = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def bare(model: Any, text: Contexts, batch: int) -> None:
+    """Run the model as a user would who only wants logits."""
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        for rows in np.array_split(np.arange(len(text.tokens_CT1)), -(-len(text.tokens_CT1) // batch)):
+            tokens = torch.from_numpy(text.tokens_CT1[rows, :-1]).long().to(device)
+            model(input_ids=tokens, use_cache=False)
+
+
+def lens(model: GPT2LMHeadModel, device: str) -> Any:
+    """Return the model inside TransformerLens, or say in one line why not."""
+    try:
+        from transformer_lens.model_bridge import TransformerBridge
+
+        folder = tempfile.mkdtemp()  # it reads its configuration and tokenizer again, by this name
+        model.config.save_pretrained(folder)
+        with torch.device(device):  # drawing 355 M numbers on a CPU takes half a minute
+            twin = GPT2LMHeadModel._from_config(model.config, attn_implementation="eager", dtype=model.dtype)
+        twin.load_state_dict(model.state_dict())
+        return TransformerBridge.boot_transformers(
+            folder, hf_model=twin.to(device).eval(), tokenizer=_tokenizer(folder), device=device, dtype=model.dtype
+        )
+    except Exception as problem:  # any reason at all: the benchmark goes on without the peer
+        print(f"TransformerLens: left out ({type(problem).__name__}: {' '.join(str(problem).split())[:200]})")
+        return None
+
+
+def _tokenizer(folder: str) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from memscape.data.tokenizer import byte_tokenizer
+
+    begin = "<|begin|>"
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=byte_tokenizer().backend, bos_token=begin, eos_token=begin, pad_token=begin
+    )
+    made.save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def run_with_cache(bridge: Any, text: Contexts, batch: int, layers: int, device: str) -> None:
+    """Cache the residual stream of every layer and reduce it to mean and variance, as `capture` does."""
+    names = [f"blocks.{i}.hook_resid_post" for i in range(layers)]
+    with torch.no_grad():
+        for start in range(0, len(text.tokens_CT1), batch):
+            tokens = torch.from_numpy(text.tokens_CT1[start : start + batch, :-1]).long().to(device)
+            _, cache = bridge.run_with_cache(tokens, names_filter=names)
+            for name in names:
+                variance, mean = torch.var_mean(cache[name].flatten(0, 1).float(), 0, correction=0)
+                mean.cpu(), variance.cpu()
+
+
+def growth(model: Any, length: int, device: str, sizes: tuple[int, ...]) -> list[dict[str, float]]:
+    """Return peak memory and speed of captures of growing texts."""
+    found = []
+    for n in sizes:
+        text = contexts(n, length, model.config.vocab_size)
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = timed(lambda text=text, folder=folder: capture(model, text, Path(folder)), device)
+            disk = sum(f.stat().st_size for f in Path(folder).iterdir())
+        found.append(
+            {
+                "tokens": text.n_tokens,
+                "tokens_per_second": text.n_tokens / seconds,
+                "device_gib": 0.0 if device == "cpu" else torch.cuda.max_memory_allocated() / 2**30,
+                "host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+                "disk_gib": disk / 2**30,
+            }
+        )
+        print("  ".join(f"{k} {v:,.2f}" for k, v in found[-1].items()), flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--shape", default="medium", choices=SHAPES)
+    parser.add_argument("--tokens", type=int, default=500_000)
+    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    be_quiet()
+    layers, width, heads = SHAPES[options.shape]
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=V, n_layer=layers, n_embd=width, n_head=heads, n_positions=max(1024, options.length))
+    dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
+    with torch.device(options.device):
+        model = GPT2LMHeadModel(config).to(dtype).eval()
+    text = contexts(options.tokens, options.length)
+    batch = max(1, TOKENS_A_BATCH["cpu" if options.device == "cpu" else "cuda"] // options.length)
+    device, bridge = options.device, lens(model, options.device)
+
+    def captured(watches: tuple = ()) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            capture(model, text, Path(folder), watches=watches, watch_contexts=len(text.tokens_CT1))
+
+    ways: dict[str, Callable[[], None]] = {
+        "bare": lambda: bare(model, text, batch),
+        "capture": captured,
+        "heads": lambda: captured((AttentionWatch(),)),
+    }
+    if bridge is not None:
+        ways["TransformerLens"] = lambda: run_with_cache(bridge, text, batch, layers, device)
+    dissect(model)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(ROUNDS + 1):
+        for name, way in ways.items():
+            spent = timed(way, device)
+            if turn:  # the first round warms up
+                seconds[name].append(spent)
+    rate = {name: text.n_tokens / float(np.median(s)) for name, s in seconds.items()}
+    found: dict[str, Any] = {
+        "shape": options.shape,
+        "device": device,
+        "tokens": text.n_tokens,
+        "length": options.length,
+    }
+    found |= {"dtype": str(dtype), "tokens_per_second": rate, "seconds": seconds}
+    if device != "cpu":
+        found["gpu"] = torch.cuda.get_device_name()
+    if options.growth:
+        found["growth"] = growth(model, options.length, device, (1_000_000, 10_000_000))
+    if options.json:
+        Path(options.json).write_text(json.dumps(found, indent=1))
+    for name, value in rate.items():
+        print(f"{name:16} {value:12,.0f} tokens/s")
+    for name in [n for n in rate if n != "bare"]:
+        print(f"{name} / bare = {rate[name] / rate['bare']:.3f}")
+    if "TransformerLens" in rate:
+        print(f"capture / TransformerLens = {rate['capture'] / rate['TransformerLens']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
