@@ -95,7 +95,7 @@ def main() -> int:
     parser.add_argument("--grids", type=int, default=2000)
     parser.add_argument("--design", nargs="*", default=list(DESIGNS), choices=list(DESIGNS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[3])
-    parser.add_argument("--noise", type=float, nargs="*", default=[0.002, 0.01, 0.03])
+    parser.add_argument("--noise", type=float, nargs="*", default=[0.002, 0.006, 0.015])
     ask = parser.parse_args()
     cells = [(d, s, noise) for d in ask.design for s in ask.seeds for noise in ask.noise]
     tail = 0.005 / (len(cells) * len(GATED))

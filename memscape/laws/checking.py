@@ -13,6 +13,9 @@ import numpy as np
 from memscape.errors import TableError
 from memscape.laws.reading import TEXT
 
+LATE = 0.03
+"""Share of the text's bits memorised in the last quarter of training, from which a run counts as not trained out."""
+
 Columns = dict[str, np.ndarray]
 
 HIGHEST = 14.0
@@ -110,19 +113,33 @@ def _derive(table: Columns) -> list[str]:
     tokens have no held-out loss worth a law: their reference is ln V, and their bits stay as they are.
     """
     if str(table.get("corpus", ("",))[0]).startswith("random:"):
-        return ["random tokens: bits are counted against ln V"]
+        return ["random tokens: bits are counted against ln V", *_still_learning(table, table.get("uniform_loss"))]
     if "fresh_loss" not in table:
         return []
     if "best_fresh_loss" not in table:
         table["heldout_loss"] = table["fresh_loss"]
-        return []
+        return _still_learning(table, table["fresh_loss"])
     best = np.where(np.isfinite(table["best_fresh_loss"]), table["best_fresh_loss"], table["fresh_loss"])
     table["heldout_loss"] = best
     if {"train_loss", "floor"} <= set(table):
         nats_held, nats = (np.maximum(0.0, best - table[k]) * table["n_tokens"] for k in ("train_loss", "floor"))
         table["memorised_bits"], table["data_bits"] = nats_held / math.log(2), nats / math.log(2)
         table["memorised_share"] = np.divide(nats_held, nats, out=np.full(len(nats), math.nan), where=nats > 0)
-    return ["held-out loss is the lowest along each run, and memorised bits are counted against it"]
+    note = "held-out loss is the lowest along each run, and memorised bits are counted against it"
+    return [note, *_still_learning(table, best)]
+
+
+def _still_learning(table: Columns, reference: np.ndarray | None) -> list[str]:
+    """Say so if runs that have memorised a part were still memorising when they ended: D* would grow with training."""
+    if reference is None or not {"late_fall", "floor", "memorised_share"} <= set(table):
+        return []
+    part = (table["memorised_share"] > 0.2) & (table["memorised_share"] < 0.8)
+    late = (table["late_fall"] / (reference - table["floor"]))[part & np.isfinite(table["late_fall"])]
+    if not len(late) or np.median(late) < LATE:
+        return []
+    late_share = 100 * float(np.median(late))
+    gained = f"runs that memorised a part still gained {late_share:.0f} % of the text's bits in their last quarter"
+    return [f"{gained}: frontier and bits per parameter are those of this length of training"]
 
 
 def _refuse_wrong_units(table: Columns) -> None:

@@ -1,10 +1,10 @@
 """Up to which data size D* does a model memorise? Where a criterion, followed over the data, crosses its threshold.
 
-Values are means over seeds at the best learning rate, made monotone, and interpolated in ln D. Criteria and thresholds
-are fixed before the runs: `share`, memorisation proper; `gap`, the paper's, where overfitting ends; `floor`, memorised
-to the end.
+Values are means over seeds at the best learning rate, made monotone, and interpolated in ln D by a monotone cubic.
+Criteria and thresholds are fixed before the runs: `share`, memorisation proper; `gap`, the paper's, where overfitting
+ends; `floor`, memorised to the end.
 
->>> rows = [{"N": 1e4, "D": d, "loss": 3.0, "memorised_share": s} for d, s in ((1e3, 0.9), (1e4, 0.7), (1e5, 0.3))]
+>>> rows = [{"N": 1e4, "D": 10**k, "loss": 3.0, "memorised_share": 1.4 - 0.2 * k} for k in (3, 4, 5, 6)]
 >>> round(crossings(RunTable.read(rows), CRITERIA["share"], 0.5)[0].d_star)
 31623
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from memscape.laws.table import Cells, RunTable
 
@@ -125,12 +126,19 @@ def crossings(table: RunTable, criterion: Criterion, threshold: float, first: bo
             found.append(Crossing(n, total, float(ln_d[j]), 0.0, below, cells.runs[at[j]]))
         else:
             drop, step = curve[j - 1] - curve[j], float(ln_d[j] - ln_d[j - 1])
-            u = float((curve[j - 1] - level) / drop)
+            u = (_reaches(ln_d, curve, j, level) - float(ln_d[j - 1])) / step
             weight = (1 - u) ** 2 / len(cells.seeds[at[j - 1]]) + u**2 / len(cells.seeds[at[j]])
             variance = min(noise * weight * float(step / drop) ** 2, step**2)
             runs = cells.runs[at[j - 1]] + cells.runs[at[j]]
             found.append(Crossing(n, total, float(ln_d[j - 1]) + u * step, variance, float(ln_d[j - 1]), runs))
     return found
+
+
+def _reaches(ln_d: np.ndarray, curve: np.ndarray, j: int, level: float) -> float:
+    """Return where the monotone cubic through a falling curve takes the level between points j-1 and j."""
+    fine = np.linspace(ln_d[j - 1], ln_d[j], 65)
+    value = PchipInterpolator(ln_d, curve)(fine)
+    return float(np.interp(-level, -value, fine))
 
 
 def falling(curve: np.ndarray) -> np.ndarray:

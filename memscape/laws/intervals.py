@@ -125,15 +125,16 @@ class SeedShift:
     def width(self, freedom: int, ratio: np.ndarray, confidence: float) -> np.ndarray:
         """Return the squared half-width, in own variances, of quantities that a common shift moves by sqrt(ratio).
 
-        Two variances with few and many degrees of freedom have no exact t: the mean of Welch's quantile, which covers
-        too rarely, and Cochran's, which covers too often, is used; without a shift it is the t of the own freedom.
+        Two variances with few and many degrees of freedom have no exact t. Between Welch's quantile, which covers too
+        rarely, and Cochran's, which covers too often where the own variance is the larger: from half-way to Cochran's
+        as the shift's weight goes from 0 to 1. Without a shift it is the t of the own freedom.
         """
         excess = max(0.0, self.between - self.error / self.n_cells) / self.n_seeds
         total, weight = 1 + ratio * excess, ratio * excess / (1 + ratio * excess)
         level, few = 0.5 + confidence / 2, self.n_seeds - 1
         cochran = (1 - weight) * stdtrit(freedom, level) + weight * stdtrit(few, level)
         welch = stdtrit(1 / ((1 - weight) ** 2 / freedom + weight**2 / few), level)
-        return total * ((cochran + welch) / 2) ** 2
+        return total * (0.5 * (1 + weight) * cochran + 0.5 * (1 - weight) * welch) ** 2
 
 
 def estimate(

@@ -74,16 +74,17 @@ def rows(source: Any) -> tuple[list[Row], str]:
 
 
 def _with_best(row: dict[str, Any], metrics: Path) -> dict[str, Any]:
-    """Add the training loss at the evaluation with the lowest held-out loss, where the history was kept."""
-    if "best_fresh_loss" not in row or not metrics.exists():
+    """Add what only the history tells: the training loss at the lowest held-out loss, its fall in the last quarter."""
+    if not metrics.exists():
         return row
     import pyarrow.parquet
 
-    history = pyarrow.parquet.read_table(metrics, columns=["train_loss", "fresh_loss"])
-    train, fresh = (np.array(history[name].to_pylist(), dtype=float) for name in ("train_loss", "fresh_loss"))
-    if not np.isfinite(fresh).any():
-        return row
-    return {**row, "best_train_loss": float(train[np.nanargmin(fresh)])}
+    history = pyarrow.parquet.read_table(metrics, columns=["step", "train_loss", "fresh_loss"]).to_pydict()
+    step, train, fresh = (np.array(history[name], dtype=float) for name in ("step", "train_loss", "fresh_loss"))
+    told = {**row, "late_fall": float(train[np.searchsorted(step, 0.75 * step[-1])] - train[-1])}
+    if np.isfinite(fresh).any():
+        told["best_train_loss"] = float(train[np.nanargmin(fresh)])
+    return told
 
 
 def _file_rows(path: Path) -> list[Row]:

@@ -9,7 +9,7 @@ from memscape.laws.table import RunTable
 from tests.laws.planted import WIDE_DATA, WIDE_SIZES, Truth, rows
 
 
-def straight_share(shares, data=(1e3, 1e4, 1e5), seeds=1, spread=0.0):
+def straight_share(shares, data=(1e3, 1e4, 1e5, 1e6), seeds=1, spread=0.0):
     """One size whose share takes the given values; seeds lie `spread` apart."""
     return [
         {
@@ -38,20 +38,20 @@ def test_isotonic_fit_equals_scikit_learn():
 
 
 def test_crossing_is_linear_in_ln_d():
-    """0.9, 0.7, 0.3 over 1k, 10k, 100k crosses one half half-way in ln D."""
-    found = only(straight_share((0.9, 0.7, 0.3)))
+    """0.8, 0.6, 0.4, 0.2 over four decades crosses one half half-way in ln D."""
+    found = only(straight_share((0.8, 0.6, 0.4, 0.2)))
     assert found.d_star == pytest.approx(10**4.5)
     assert found.censored == "no"
 
 
 def test_seeds_set_the_uncertainty_of_the_crossing():
-    """Var ln D* = s²((1-u)² + u²)/seeds over slope²: here s² = 0.02, two seeds, slope 0.4 per ln 10."""
-    found = only(straight_share((0.9, 0.7, 0.3), seeds=2, spread=0.2))
-    assert found.variance == pytest.approx(0.02 * 0.5 / 2 / (0.4 / np.log(10)) ** 2)
+    """Var ln D* = s²((1-u)² + u²)/seeds over slope²: here s² = 0.02, two seeds, slope 0.2 per ln 10."""
+    found = only(straight_share((0.8, 0.6, 0.4, 0.2), seeds=2, spread=0.2))
+    assert found.variance == pytest.approx(0.02 * 0.5 / 2 / (0.2 / np.log(10)) ** 2)
 
 
 @pytest.mark.parametrize(
-    ("shares", "side"), [((0.9, 0.8, 0.7), "beyond the grid"), ((0.4, 0.3, 0.2), "before the grid")]
+    ("shares", "side"), [((0.9, 0.8, 0.7, 0.6), "beyond the grid"), ((0.4, 0.3, 0.2, 0.1), "before the grid")]
 )
 def test_a_size_that_does_not_cross_is_censored(shares, side):
     """A size memorised everywhere, or nowhere, says on which side its D* lies and nothing more."""
@@ -60,16 +60,16 @@ def test_a_size_that_does_not_cross_is_censored(shares, side):
 
 def test_the_first_rule_takes_the_grid_point_and_its_cell():
     """As the paper: the first D whose value is under the threshold, bracketed by the one before."""
-    found = only(straight_share((0.9, 0.7, 0.3)), first=True)
+    found = only(straight_share((0.9, 0.7, 0.3, 0.1)), first=True)
     assert found.d_star == pytest.approx(1e5)
     assert np.exp(found.below) == pytest.approx(1e4)
 
 
 def test_a_rising_criterion_crosses_upwards():
-    """Training loss above its floor grows with D; 0.01, 0.1, 1 crosses 0.1 at the middle."""
+    """Training loss above its floor grows with D; 0.0125, 0.05, 0.2, 0.8 crosses 0.1 at the middle."""
     table = [
         {"n_params": 1e4, "n_tokens": d, "train_loss": 0.5 + over, "floor": 0.5}
-        for d, over in zip((1e3, 1e4, 1e5, 1e6), (0.01, 0.05, 0.2, 1.0), strict=True)
+        for d, over in zip((1e3, 1e4, 1e5, 1e6), (0.0125, 0.05, 0.2, 0.8), strict=True)
     ]
     assert only(table, 0.1, "floor").d_star == pytest.approx(10**4.5)
 

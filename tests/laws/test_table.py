@@ -56,11 +56,19 @@ def test_history_gives_the_training_loss_at_the_best_held_out_loss(tmp_path):
 
     folder = write_grid(tmp_path, history=True, **SMALL)
     run = next(folder.glob("runs/*"))
-    history = {"train_loss": [3.0, 2.0, 1.0], "fresh_loss": [3.5, 3.2, 4.0]}
+    history = {"step": [10, 20, 40], "train_loss": [3.0, 2.0, 1.0], "fresh_loss": [3.5, 3.2, 4.0]}
     pyarrow.parquet.write_table(pyarrow.table(history), run / "metrics.parquet")
     table = RunTable.read(folder)
     at = list(table.column("run_id")).index(run.name)
     assert table.column("best_train_loss")[at] == 2.0
+    assert table.column("late_fall")[at] == 0.0  # the first evaluation in the last quarter is the last
+
+
+def test_runs_that_were_still_memorising_are_said():
+    """A frontier read from runs that end too soon measures their length, and the note says so."""
+    calm, eager = (RunTable.read(changed(late_fall=lambda row, g=g: g * row["fresh_loss"])) for g in (0.001, 0.1))
+    assert not calm.notes
+    assert "still gained 10 % of the text's bits in their last quarter" in eager.notes[0]
 
 
 def test_columns_are_known_by_other_names_and_by_the_callers():
