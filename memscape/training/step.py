@@ -104,6 +104,7 @@ class PackedStep:
         self.live = optimiser.flatten(model, self.slots, n, torch.bfloat16) if bf16 else self.weights
         self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.decay = optimiser.decayed(self.slots, n).to(self.device) if any(r.weight_decay for r in runs) else 0.0
+        self._adamw = optimiser.adamw if compiled or self.device.type != "cpu" else optimiser.adamw_by_row
         self._update = self._clip_and_adamw
         if compiled:
             compile_parts(model)
@@ -149,7 +150,7 @@ class PackedStep:
         run = self.run
         factor = optimiser.schedule(self.step, run.steps, run.warmup, run.final_rate, run.schedule)
         rates = self.rates._replace(learning_rate_P=self.rates.learning_rate_P * factor)
-        norm_P, active = optimiser.adamw(
+        norm_P, active = self._adamw(
             self.weights, self.first, self.second, flat, rates, self.decay, self.step, run.clip, self.active
         )
         if self.live is not self.weights:

@@ -100,6 +100,28 @@ def test_the_flat_matrix_is_the_model():
     assert (again[:, ~used] == 0).all()
 
 
+def test_by_row_is_the_same_update():
+    """The CPU's fused rows equal the formula, decay mask, clipping, frozen members and NaN included."""
+    start = torch.randn(4, 33, generator=torch.Generator().manual_seed(0))
+    decay = (torch.arange(33) < 20).float()
+    rates = Rates(torch.tensor([1e-3, 1e-2, 0.1, 0.1]), torch.tensor([0.0, 0.1, 0.5, 0.0]))
+    found = []
+    for update in (adamw, optimiser.adamw_by_row):
+        weights, first, second = start.clone(), torch.zeros(4, 33), torch.zeros(4, 33)
+        active = torch.tensor([True, True, True, False])
+        for step in range(20):
+            gradients = torch.randn(4, 33, generator=torch.Generator().manual_seed(step)) * (1 + step % 3)
+            if step > 5:
+                gradients[2, 1] = torch.nan
+            at = torch.tensor(step, dtype=torch.int32)
+            norm, active = update(weights, first, second, gradients, rates, decay, at, 1.0, active)
+        found.append((weights, first, second, active, norm))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5, equal_nan=True)
+    assert found[1][3].tolist() == [True, True, False, False]
+    assert torch.equal(found[1][0][3], start[3])
+
+
 @pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
 def test_the_rate_rises_and_falls_as_named(kind):
     """Linear to 1 at the last warm-up step, then down to the final share at the last step (or level)."""
