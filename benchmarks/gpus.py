@@ -1,4 +1,4 @@
-"""How much faster are all GPUs of a machine than one: a sweep of packs, and one GPT-2 of 124 M parameters sharded over them.
+"""How much faster are all GPUs of a machine than one, at a sweep of packs and at one GPT-2 of 124 M parameters?
 
     python benchmarks/gpus.py [--steps 200]
 

@@ -1,6 +1,6 @@
 """The packed training step: forward, backward, per-member clipping and AdamW, for a whole pack at once.
 
-    step = PackedStep(model, members, settings)
+    step = PackedStep(model, runs, bos)
     step(targets_PBT)                 one step
     step.loss_P                       its losses, nats/token, a member each
 
