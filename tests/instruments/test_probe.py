@@ -98,7 +98,7 @@ def test_a_probe_that_was_stopped_ends_as_if_it_had_not_been(tmp_path, monkeypat
             raise KeyboardInterrupt
         return original(cloud)
 
-    module = importlib.import_module("memscape.instruments.probe")
+    module = importlib.import_module("memscape.instruments.reading")
     original = module.OF_STATES["radius"]["radius"]
     monkeypatch.setitem(module.OF_STATES["radius"], "radius", dies)
     with pytest.raises(KeyboardInterrupt):
