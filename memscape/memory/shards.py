@@ -97,7 +97,8 @@ def passing(
     waiting: tuple[int, Tensor] | None = None
     for number, (start, block) in enumerate(blocks):
         if number < 2 or len(block) > len(places[number % 2]):
-            places[number % 2 :] = [torch.empty_like(block, device=device), *places[number % 2 + 1 :]]
+            fresh = torch.empty(block.shape, dtype=block.dtype, device=device)
+            places[number % 2 :] = [fresh, *places[number % 2 + 1 :]]
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
             coming = places[number % 2][: len(block)].copy_(block, non_blocking=True)
