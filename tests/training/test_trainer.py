@@ -170,3 +170,33 @@ def test_a_disk_that_fills_stops_nothing_but_what_needs_it(undisturbed, tmp_path
     with pytest.raises(FolderError, match="the disk is full"):
         train(plan, plan.packs[1], tmp_path)
     assert not list(tmp_path.glob(f"runs/{plan.packs[1].run_ids[0]}/result.json"))
+
+
+def test_members_with_other_data_seeds_share_a_pack(tmp_path):
+    """Each trains on and is held out from its own split: packed, losses are those of the runs alone."""
+    base = small_plan(dropout=0.0).runs[0]
+    runs = [base.model_copy(update={"run_id": f"data{seed}", "data_seed": seed}) for seed in (0, 1, 2)]
+    together, apart = (Plan.of(runs, name="seeds", pack_size=n) for n in (3, 1))
+    for plan, folder in ((together, tmp_path / "together"), (apart, tmp_path / "apart")):
+        for pack in plan.packs:
+            train(plan, pack, folder)
+    packed, alone = rows(tmp_path / "together"), rows(tmp_path / "apart")
+    assert len({row["floor"] for row in packed.values()} | {row["fresh_loss"] for row in packed.values()}) > 3
+    for run_id, row in packed.items():
+        for loss in ("train_loss", "fresh_loss", "other_loss"):
+            assert row[loss] == pytest.approx(alone[run_id][loss], abs=1e-4)
+
+
+def test_lines_of_different_lengths_are_trained_on_without_their_padding(tmp_path):
+    """Question-Formation: losses are means over real tokens, the begin token is a target too (it ends each line)."""
+    plan = Plan.grid(
+        "lines", [scaled(16, 72, seq_len=40)], n_tokens=[2_000], learning_rates=[1e-2], steps=lambda m, n: 60,
+        corpus="question-formation", tokenizer="words", batch_size=8, evaluations=3, n_evaluated=16, warmup=5,
+    )  # fmt: skip
+    train(plan, plan.packs[0], tmp_path)
+    (row,) = rows(tmp_path).values()
+    assert 1_900 <= row["n_tokens"] <= 2_000
+    assert row["n_sequences"] < 2_000 / 15
+    assert row["tokens_seen"] == pytest.approx(row["epochs"] * row["n_tokens"], abs=1)
+    assert row["uniform_loss"] == pytest.approx(math.log(row["vocab_size"]))
+    assert row["floor"] < row["train_loss"] < 0.8 * row["uniform_loss"]
