@@ -86,8 +86,9 @@ def test_a_finished_probe_is_read_back_and_another_setting_is_refused(tmp_path):
 def test_a_probe_that_was_stopped_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     """Out of budget between steps, then killed while measuring: the same call continues and the profile is equal."""
     model = pretrained(tiny("gpt2"))
-    whole = probe(model, out=tmp_path / "whole", instruments="all", **SMALL | {"context": 60, "limit": 1920})
-    options = {"out": tmp_path / "cut", "instruments": "all", **SMALL | {"context": 60, "limit": 1920}}
+    setting = {"instruments": ("radius", "attention", "basins", "extraction"), **SMALL}
+    whole = probe(model, out=tmp_path / "whole", **setting)
+    options = {"out": tmp_path / "cut", **setting}
     with pytest.raises(OutOfBudget, match="shards of reading"):
         probe(model, budget=0, **options)
     calls = []
@@ -119,6 +120,7 @@ def test_nulls_are_compared_with_the_model_on_the_same_text(tmp_path):
     assert found.layers[-1].duplicates.whole is not None
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_probed_as_it_was_trained(tmp_path):
     """Contexts begin with the begin token and are as long as the model reads; members are known."""
     folder = run_folder(tmp_path / "run")
