@@ -33,7 +33,8 @@ class Figure:
     """The sentence it supports, with n and the kind of interval."""
     columns: dict[str, Column]
     traces: list[dict[str, Any]]
-    """`kind` (line, points, bars, heat, surface), names of columns for x, y, z, `rows` of them, `label`, `look`."""
+    """`kind` (line, points, band, bars, heat, tiles, surface, peaks), names of columns for x, y, z, `rows` of them,
+    `label`, `look`."""
     axes: dict[str, dict[str, Any]]
     """`x`, `y` (and `z`): `title` with its unit, `scale` (linear, log, category)."""
     height: int = 420
@@ -61,6 +62,16 @@ class Figure:
         }
 
 
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of cited values."""
+
+    name: str
+    headings: list[tuple[str, bool]]
+    """Heading and whether the column holds words."""
+    rows: list[list[Cited | None]]
+
+
 def columns(records: Records, **wanted: tuple[str, ...]) -> dict[str, Column]:
     """Return the columns `name=(source, unit[, operation])` of `records` that hold at least one value."""
     found = {}
@@ -69,6 +80,12 @@ def columns(records: Records, **wanted: tuple[str, ...]) -> dict[str, Column]:
         if any(value is not None for value in column.values):
             found[name] = column
     return found
+
+
+def anchor(name: str, profile: str) -> str:
+    """Return the anchor of a figure: its name and the probe's folder, letters and digits only."""
+    folder = profile.split("/")[-2] if "/" in profile else "model"
+    return "".join(c if c.isalnum() else "-" for c in f"{name}-{folder}")
 
 
 def label(sentence: Any) -> list[Any]:

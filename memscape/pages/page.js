@@ -88,6 +88,15 @@
         text: t.z.map((_, r) => x.map((depth, i) => `${clean(site ? site.values[i] : depth)}<br>${clean(words(t.y[r]))}<br>trained ${show(t.hover.trained, r, i)}, null ${show(t.hover.null, r, i)}`)),
       }];
     },
+    tiles(spec, t) {
+      const [xs, ys] = [t.x, t.y].map((name) => [...new Set(pick(spec, name))].sort((a, b) => a - b));
+      const place = new Map(pick(spec, t.x).map((x, i) => [`${x},${pick(spec, t.y)[i]}`, i]));
+      const fields = [[t.x, t.x], [t.y, t.y], [t.z, t.z], ...Object.entries(t.hover ?? {})];
+      const cell = (make) => ys.map((y) => xs.map((x) => (place.has(`${x},${y}`) ? make(place.get(`${x},${y}`)) : null)));
+      return [{ type: "heatmap", x: xs, y: ys, z: cell((i) => pick(spec, t.z)[i]), text: cell((i) => hoverText(spec, t, i, fields)), hoverinfo: "text",
+        xgap: 1, ygap: 1, colorscale: [[0, colour("middle")], [1, colour("low")]],
+        colorbar: { orientation: "h", thickness: 8, len: 0.5, x: 1, xanchor: "right", y: 1, yanchor: "bottom", outlinewidth: 0, nticks: 4, tickangle: 0 } }];
+    },
     surface(spec, t) {
       const [x, y] = [pick(spec, t.x), pick(spec, t.y)];
       const scale = [[0, colour("deep")], [0.5, mix(colour("deep"), colour("shallow"), 0.62)], [1, colour("shallow")]];
@@ -124,7 +133,7 @@
 
   // Ticks of a logarithmic axis, written out in full: 5k, 10k, 20k; decades alone where there are many.
   function extent(spec, axis) {
-    const names = spec.traces.filter((t) => !t.aside && t.kind !== "heat").flatMap((t) => {
+    const names = spec.traces.filter((t) => !t.aside && !["heat", "tiles"].includes(t.kind)).flatMap((t) => {
       const sides = axis === "x" ? [t.x, t.left, t.right] : [t.y, t.low, t.high];
       return sides.filter((name) => typeof name === "string").map((name) => pick(spec, name, t.rows));
     });
@@ -168,7 +177,7 @@
     const root_px = parseFloat(getComputedStyle(root).fontSize) / 16; // larger on a wall
     const size = (narrow ? 11 : 13) * root_px;
     const font = { family: getComputedStyle(document.body).fontFamily, size, color: colour("soft") };
-    const heat = spec.traces[0].kind === "heat";
+    const heat = ["heat", "tiles"].includes(spec.traces[0].kind);
     const height = !narrow ? spec.height * root_px : heat ? spec.height * 1.25 : Math.min(spec.height, 400);
     const right = spec.tagged ? Math.min(widest(spec, size) + 20, 0.42 * width) : 16;
     const axis = (name) => {
@@ -191,7 +200,7 @@
       Object.assign(made.yaxis, { ticks: "", dtick: 1, gridcolor: heat ? "rgba(0,0,0,0)" : colour("rule"), autorange: "reversed", showline: false });
     }
     if (spec.axes.z) Object.assign(made.yaxis, { scaleanchor: "x", constrain: "domain" });
-    if (heat) { made.xaxis.gridcolor = "rgba(0,0,0,0)"; made.margin.t = 44; }
+    if (heat) { made.xaxis.gridcolor = "rgba(0,0,0,0)"; made.margin.t = 44; made.xaxis.title.standoff = 24; }
     return made;
   }
   const plotOf = (spec) => document.querySelector(`#${CSS.escape(spec.name)} .plot`);
@@ -243,7 +252,7 @@
   }
   let drawing = Promise.resolve();
   function redraw() {
-    drawing = drawing.then(async () => { for (const figure of all("figure[data-kind=plot]")) await draw(figure); });
+    drawing = drawing.then(async () => { for (const figure of all("figure[data-kind=plot]")) if (figure.offsetParent) await draw(figure); });
     return drawing;
   }
 
@@ -377,6 +386,7 @@
   all("section[id], header[id]").forEach((section) => watch.observe(section));
 
   all("figure[data-kind=passage]").forEach(passage);
+  all("details").forEach((one) => one.addEventListener("toggle", () => { if (one.open && window.Plotly) redraw(); }));
   let width = innerWidth;
   addEventListener("resize", () => {
     if (Math.abs(innerWidth - width) > 40) { width = innerWidth; clearTimeout(redraw.later); redraw.later = setTimeout(redraw, 200); }

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from memscape.errors import MemscapeError
 from memscape.folder import write_json, write_whole
-from memscape.pages import grid, law, sections
+from memscape.pages import grid, law, sections, trajectory
 from memscape.pages.gather import OWN, Story, gather
 from memscape.pages.verdict import Verdict, verdict
 
@@ -51,12 +51,20 @@ def render(story: Story, answer: Verdict) -> str:
     probes = [sections.probe(story, profile) for profile in story.profiles]
     law_figures = [f for f in (law.frontier(story), law.ranking(story), law.residuals(story)) if f]
     grid_figures = [f for f in (grid.losses(story), grid.capacity(story)) if f]
-    advice = sections.advice(story)
-    drawn = law_figures or grid_figures or (advice and advice["figure"]) or any(probe["drawn"] for probe in probes)
+    advice, trajectories = sections.advice(story), trajectory.figures(story)
+    drawn = (
+        law_figures
+        or grid_figures
+        or (advice and advice["figure"])
+        or trajectories
+        or any(probe["halves"] or probe["wholes"] for probe in probes)
+    )
     return environment.get_template("page.html.j2").render(
         story=story,
         verdict=answer,
         probes=probes,
+        trajectory=trajectories,
+        checkpoints=trajectory.losses(story),
         grid=grid_figures,
         law=law_figures,
         laws=sections.laws(story),

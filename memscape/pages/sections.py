@@ -1,11 +1,11 @@
 """What does each section of the page hold? Facts, tables and figures of a part of a folder, for the template."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from memscape.pages import law, memory_map, text
+from memscape.pages import basins, energy, heads, law, memorised, memory_map, text
 from memscape.pages.citation import Cited, Sentence, join, named, say, step
+from memscape.pages.figure import Table
 from memscape.pages.gather import Story
 
 RUN_COLUMNS = {
@@ -49,22 +49,19 @@ LONGEST_FACTS = 40
 """A JSON object with more entries than this is a table of something, not a fact about the folder."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """Headings and rows of cited values."""
-
-    name: str
-    headings: list[tuple[str, bool]]
-    """Heading and whether the column holds words."""
-    rows: list[list[Cited | None]]
-
-
 def probe(story: Story, profile: str) -> dict[str, Any]:
     """Everything about one probed model: its facts, its figures, its passage."""
     records = story.records
-    curves = [memory_map.depth_curve(story, profile, name) for name in memory_map.instruments(story, profile)]
-    curves = [figure for figure in (*curves, memory_map.descent(story, profile)) if figure]
-    glance, landscape = memory_map.heat_map(story, profile), memory_map.landscape(story, profile)
+    curves = {name: memory_map.depth_curve(story, profile, name) for name in memory_map.instruments(story, profile)}
+    first = [figure for name, figure in curves.items() if figure and name in memory_map.FIRST]
+    more = [figure for name, figure in curves.items() if figure and name not in memory_map.FIRST]
+    glance = [
+        figure
+        for null in memory_map.shown_nulls(story, profile)
+        if (figure := memory_map.heat_map(story, profile, null))
+    ]
+    whole = [figure for figure in (energy.descent(story, profile), energy.landscape(story, profile)) if figure]
+    pairs = [*first, *heads.maps(story, profile), *basins.figures(story, profile)]
     lead = join(
         "",
         [
@@ -82,10 +79,11 @@ def probe(story: Story, profile: str) -> dict[str, Any]:
     return {
         "name": profile,
         "lead": lead,
-        "map": glance,
-        "curves": curves,
-        "landscape": landscape,
-        "drawn": bool(glance or curves or landscape),
+        "halves": [*glance, *pairs],
+        "wholes": whole,
+        "more": more,
+        "notes": _lines(story, f"{profile}#/notes"),
+        "memorised": memorised.memorised(story, profile),
         "passage": text.passage(story, profile),
         "text": text.passage_text(story, profile) if records.has(f"{profile}#/passage/tokens") else None,
     }
@@ -141,23 +139,20 @@ def advice(story: Story) -> dict[str, Any] | None:
             if measure:
                 known = names.get(name) or named(name, f"advice.json#/{group}/{step(name)}")
                 facts.append((join("", [Sentence(prefix), known]), measure))
-    listed = lambda name: [  # noqa: E731
-        line
-        for i in range(len(records.first(f"advice.json#/{name}") or []))
-        if (line := _line(story, f"advice.json#/{name}/{i}"))
-    ]
     return {
         "lead": records.text("advice.json#/sentence"),
         "facts": facts,
         "figure": law.advised(story),
-        "changes": listed("changes"),
-        "next": listed("next_runs"),
+        "changes": _lines(story, "advice.json#/changes"),
+        "next": _lines(story, "advice.json#/next_runs"),
     }
 
 
-def _line(story: Story, source: str) -> Cited | None:
-    """Return a list entry as words: a sentence as it stands, or the sentence of a record."""
-    return story.records.text(source) or story.records.text(f"{source}/sentence")
+def _lines(story: Story, source: str) -> list[Cited]:
+    """Return the entries of a list as words: sentences as they stand, or the sentence of a record."""
+    told = story.records.text
+    places = [f"{source}/{i}" for i in range(len(story.records.first(source) or []))]
+    return [line for place in places if (line := told(place) or told(f"{place}/sentence"))]
 
 
 def claims(story: Story) -> list[dict[str, Any]]:

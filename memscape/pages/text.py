@@ -1,9 +1,8 @@
 """What does the model make of a passage? The tokens as text, and for each switch of the page one number a token."""
 
 from memscape.pages.citation import Cited, Sentence, join, say, step
-from memscape.pages.figure import Figure, columns
+from memscape.pages.figure import Figure, anchor, columns
 from memscape.pages.gather import Story
-from memscape.pages.memory_map import anchor
 
 
 def passage(story: Story, profile: str) -> Figure | None:

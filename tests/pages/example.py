@@ -43,6 +43,7 @@ def make(
         write_json(folder / "advice.json", _advice(inside_grid))
     if "probe" in parts:
         write_json(folder / "probe" / "SmolLM2-135M" / "profile.json", _profile(rng))
+        write_json(folder / "trajectory.json", _trajectory())
     if "audit" in parts:
         write_json(folder / "audit.json", {"claims": _CLAIMS})
     if "study" in parts:
@@ -321,6 +322,81 @@ def _advice(inside_grid: bool) -> dict[str, Any]:
     }
 
 
+def _attention(rng: np.random.Generator) -> dict[str, Any]:
+    share = lambda value: measured(value, "share", 16, 0.01)  # noqa: E731
+    heads = [
+        {
+            "layer": layer,
+            "head": head,
+            "agreement": share(float(rng.uniform(0, 0.4))),
+            "effective": share(float(rng.uniform(0.01, 0.9))),
+            "regime": str(rng.choice(["single pattern", "metastable", "global average"])),
+        }
+        for layer in range(1, 31)
+        for head in range(1, 10)
+    ]
+    counts = {"single pattern": 90, "metastable": 120, "global average": 60}
+    return {"heads": heads, "chance": share(0.02), "regimes": counts, "untrained": counts}
+
+
+def _basins() -> dict[str, Any]:
+    def sites(scale: float) -> list[dict[str, Any]]:
+        return [
+            {
+                "site": f"layer {layer}",
+                "radius": 3.5,
+                "pushes": [
+                    {
+                        "factor": factor,
+                        "rho": 3.5 * factor,
+                        "contraction": measured(scale * factor**0.1, "ratio", 16, 0.02),
+                        "returned": measured(1 / (1 + factor**2), "share of states", 16, 0.05),
+                    }
+                    for factor in (0.25, 0.5, 1, 2, 4)
+                ],
+            }
+            for layer in (6, 18, 30)
+        ]
+
+    return {"trained": sites(0.7), "untrained": sites(0.95), "predicted": 5.8}
+
+
+def _extraction() -> dict[str, Any]:
+    return {
+        "prompt": 50,
+        "extractable": measured(0.031, "share of 50-token windows", 32, 0.02),
+        "right": measured(0.41, "share of tokens", 32, 0.03),
+        "longest_span": 64,
+        "spans": [
+            {"title": "Emma, 1815", "length": 64, "before": "Emma <i>", "text": "Woodhouse, handsome, clever & 21"}
+        ],
+        "canaries": [
+            {"canary": "My card is {4917}.", "exposure": measured(2.9, "bits", 1000, 0.2), "rank": 135, "most": 26.6}
+        ],
+        "reference": {
+            "extractable": measured(0.0, "share of 50-token windows", 32, 0.0),
+            "below": measured(0.6, "AUROC", 32, 0.1),
+        },
+        "cannot_say": ["Greedy decoding over 50 tokens gives a lower bound."],
+    }
+
+
+def _trajectory() -> dict[str, Any]:
+    radius = [measured(3.0 + i, "distance", 16, 0.2) for i in range(3)]
+    return {
+        "model": "runs/book-d32",
+        "sites": ["embedding", "layer 1", "final norm"],
+        "checkpoints": [
+            {
+                "name": f"step {step}",
+                "loss": measured(4.0 - step / 1000, "nats/token", 16, 0.1),
+                "layers": {"radius": radius},
+            }
+            for step in (100, 400)
+        ],
+    }
+
+
 def _profile(rng: np.random.Generator) -> dict[str, Any]:
     depth = np.arange(0, 31)
     shape = np.exp(2.6 + 2.4 * np.sin(np.pi * (depth / 33) ** 1.3)) / 2
@@ -379,6 +455,19 @@ def _profile(rng: np.random.Generator) -> dict[str, Any]:
             "uniform": math.log(49_152),
         },
         "layers": layers,
+        "attention": _attention(rng),
+        "basins": _basins(),
+        "extraction": _extraction(),
+        "membership": {
+            "scores": {
+                "loss": measured(0.61, "AUROC", 64, 0.05),
+                "energy at layer 4": measured(0.55, "AUROC", 64, 0.06),
+            },
+            "control": measured(0.50, "AUROC", 64, 0.06),
+            "void": False,
+            "best": "loss",
+        },
+        "notes": ["2 of 32 documents were shorter than one context."],
         "descent": {
             who: {
                 "beta": 0.02,

@@ -224,7 +224,7 @@ def _figure(folder: Path, node: Node) -> list[str]:
     return found
 
 
-def _label(folder: Path, name: str, parts: list) -> list[str]:
+def _label(folder: Path, name: str, parts: Any) -> list[str]:
     found = []
     for part in parts:
         if isinstance(part, str):

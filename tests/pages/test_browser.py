@@ -51,6 +51,8 @@ def visit(request: pytest.FixtureRequest, study: Path) -> Iterator[Visit]:
         page.on("pageerror", lambda problem: visit.errors.append(str(problem)))
         page.goto((study / "report.html").as_uri())
         page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        page.wait_for_function("!document.querySelector('figure[data-kind=plot]:not([data-drawn])')", timeout=60_000)
         visit.gl = request.param  # type: ignore[attr-defined]
         yield visit
         browser.close()

@@ -1,0 +1,48 @@
+"""What changes over training? One instrument a figure, by depth, a line a checkpoint."""
+
+from memscape.pages.citation import say, step
+from memscape.pages.figure import Figure, Table, columns
+from memscape.pages.gather import Story
+
+FILE = "trajectory.json"
+
+
+def figures(story: Story) -> list[Figure]:
+    """Return a figure for each instrument that several checkpoints were read with."""
+    checkpoints = story.records.first(f"{FILE}#/checkpoints") if story.has(FILE) else None
+    made = []
+    for instrument in (checkpoints or [{}])[0].get("layers", {}):
+        traces, data = [], columns(story.records, site=(f"{FILE}#/sites/*", ""))
+        for i, checkpoint in enumerate(checkpoints or []):
+            values = f"{FILE}#/checkpoints/{i}/layers/{step(instrument)}/*"
+            unit = next((u for u in story.records.values(f"{values}/unit") if u), "")
+            key = f"{checkpoint['name']} {instrument}"
+            part = columns(story.records, **{key: (f"{values}/value", unit)})
+            if part:
+                data |= part
+                label = say("{name}", name=story.records.text(f"{FILE}#/checkpoints/{i}/name"))
+                look = f"size:{i / max(1, len(checkpoints or []) - 1):.3f}"
+                traces.append(
+                    {"kind": "line", "x": "site", "y": key, "look": look, "marks": True, "tag": True, "label": label}
+                )
+        caption = say(
+            "The {name} at each site, a line a checkpoint, the later the deeper.", name=instrument.replace("_", " ")
+        )
+        if traces and caption:
+            axes = {"x": {"scale": "category"}, "y": {"title": instrument.replace("_", " ")}}
+            title = f"{instrument.replace('_', ' ')} over training"
+            made.append(Figure(f"trajectory-{instrument}", title, caption, data, traces, axes))
+    return made
+
+
+def losses(story: Story) -> Table | None:
+    """Return the loss of every checkpoint."""
+    records = story.records
+    count = len(records.first(f"{FILE}#/checkpoints") or []) if story.has(FILE) else 0
+    rows = [
+        [records.text(f"{FILE}#/checkpoints/{i}/name"), measure.value, measure.low, measure.high]
+        for i in range(count)
+        if (measure := records.measured(f"{FILE}#/checkpoints/{i}/loss"))
+    ]
+    headings = [("checkpoint", True), ("loss (nats/token)", False), ("low", False), ("high", False)]
+    return Table("trajectory", headings, rows) if rows else None
