@@ -198,6 +198,11 @@ def _passage(r: Reading, last: Cloud, loss_CT: np.ndarray) -> dict[str, Any]:
     here = states["final norm"][0].float().cpu()
     group = torch.full((len(here),), int(r.contexts.documents_C[row]))
 
+    def piece(i: int) -> str:
+        """Token i as it stands in the text: some tokenizers drop the space before a token decoded alone."""
+        before, upto = (r.model.tokenizer.decode(tokens[:n]) for n in (i, i + 1))
+        return upto[len(before) :]
+
     def energy() -> list[float]:
         near = search(here, last.patterns_MD, beta=last.beta, query_groups=group, pattern_groups=last.documents_M)
         return (energies(near) / last.spread).tolist()
@@ -205,7 +210,7 @@ def _passage(r: Reading, last: Cloud, loss_CT: np.ndarray) -> dict[str, Any]:
     return {
         "title": r.contexts.titles[int(r.contexts.documents_C[row])],
         "first": r.model.tokenizer.decode(tokens[:1]),
-        "tokens": [r.model.tokenizer.decode([t]) for t in tokens[1:]],
+        "tokens": [piece(i) for i in range(1, len(tokens))],
         "loss": [float(x) for x in loss_CT[row]],
         "energy": _possible(energy),
         "units": {"loss": "nats", "energy": "spread"},
