@@ -1,6 +1,7 @@
 """The map as it is drawn: every instrument that was asked for, over what was read, put together as one profile."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,8 @@ def draw(
             "weights": r.model.weights,
         },
         corpus={
-            "name": text.name,
+            "name": Path(text.name).name if Path(text.name).exists() else text.name,
+            "spec": text.name,
             "sha256": text.sha256,
             "n_documents": len(r.contexts.titles),
             "n_tokens": r.contexts.n_tokens,

@@ -206,22 +206,22 @@ def runs(story: Story) -> Table | None:
 def command(story: Story) -> Sentence | None:
     """Return the command that makes the folder again, from what the folder says of itself."""
     told = story.records.text
-    if story.has("study.json"):
-        options = [
-            say(" --recipe {recipe}", recipe=told("study.json#/recipe")),
-            say(" --corpus {corpus}", corpus=told(f"{story.runs[0]}#/corpus") if story.runs else None),
-            say(" --model {model}", model=told("study.json#/model")),
-        ]
-        return say("{whole}", whole=told("study.json#/command")) or join("", [Sentence("memscape study"), *options])
+    if story.has("provenance.json"):
+        return say("{whole}", whole=told("provenance.json#/command"))
     if story.has("probe.json"):
-        corpus = told("profile.json#/corpus/name")
+        corpus = told("profile.json#/corpus/spec")
         return say("memscape probe {model} --corpus {corpus}", model=told("probe.json#/model"), corpus=corpus)
     return None
 
 
 def provenance(story: Story) -> list[tuple[str | Cited, list[tuple[Sentence, Any]]]]:
     """Return what the folder's own files say of settings, versions, seeds, time and machine; other files come last."""
-    titles = {"study.json": "Study", "probe.json": "Probe", "timing.json": "Time and machine (times in seconds)"}
+    titles = {
+        "study.json": "Study",
+        "provenance.json": "Versions",
+        "probe.json": "Probe",
+        "timing.json": "Time and machine (times in seconds)",
+    }
     others = [file for file in story.records.files if "/" not in file and file not in (*titles, *TOLD)]
     found = [
         (titles.get(file) or Cited(file, file, "file"), list(_leaves(story, f"{file}#", story.records.files[file], [])))

@@ -49,11 +49,12 @@ def make(
     if "study" in parts:
         write_json(
             folder / "study.json",
+            {"recipe": "laptop", "model": "SmolLM2-135M", "corpus": {"name": "sample", "sha256": "ab" * 32}},
+        )
+        write_json(
+            folder / "provenance.json",
             {
-                "recipe": "laptop",
-                "corpus": "sample",
                 "command": "memscape study --recipe laptop --out runs/book",
-                "seed": 0,
                 "versions": {"memscape": "0.1.0", "torch": "2.13.0"},
             },
         )
