@@ -5,7 +5,7 @@ from memscape.data.documents import Document
 from memscape.data.order import batch_indices
 from memscape.data.splits import Split, split_corpus
 from memscape.data.tokenizer import Tokenizer, open_tokenizer
-from memscape.data.tokens import Sequences, batches
+from memscape.data.tokens import Sequences
 
 __all__ = [
     "Corpus",
@@ -14,7 +14,6 @@ __all__ = [
     "Split",
     "Tokenizer",
     "batch_indices",
-    "batches",
     "open_corpus",
     "open_tokenizer",
     "split_corpus",

@@ -68,32 +68,14 @@ class Corpus:
         counts = {"n_documents": self.n_documents, "n_bytes": self.n_bytes}
         return {"name": self.name, "sha256": self.sha256, **counts, "note": self.note}
 
-    def require(self, n_tokens: int, bytes_per_token: float = 1.0) -> "Corpus":
-        """Return the corpus if it holds `n_tokens` tokens of `bytes_per_token` bytes; CorpusError says what is missing.
-
-        With the default this checks what every tokenizer of text obeys: no more tokens than bytes.
-        """
-        needed = round(n_tokens * bytes_per_token)
-        if self.kind == "random" or self.n_bytes >= needed:
+    def require(self, n_tokens: int) -> "Corpus":
+        """Return the corpus if it can hold `n_tokens` tokens, for which it needs as many bytes; else a CorpusError."""
+        if self.kind == "random" or self.n_bytes >= n_tokens:
             return self
         raise CorpusError(
-            f"{self.name} is too short: expected {n_tokens:,} tokens, about {needed:,} bytes; it has {self.n_bytes:,} "
+            f"{self.name} is too short: expected {n_tokens:,} tokens or more bytes than that, it has {self.n_bytes:,} "
             "bytes; use a longer corpus or a smaller plan."
         )
-
-    def excerpt(self, n_bytes: int) -> "Corpus":
-        """Return about `n_bytes` of the corpus: the opening of every document, evenly, and all of the shorter ones."""
-        if n_bytes >= self.n_bytes:
-            return self
-        share, left, openings = 0, n_bytes, {}
-        order = sorted(range(self.n_documents), key=lambda i: self.documents[i].n_bytes)
-        for done, i in enumerate(order):
-            share = left // (self.n_documents - done)
-            openings[i] = _opening(self.documents[i], share)
-            left -= openings[i].n_bytes
-        documents = tuple(openings[i] for i in range(self.n_documents) if openings[i].text)
-        note = "; ".join(filter(None, [self.note, f"the first {share:,} bytes of each document"]))
-        return Corpus(self.name, documents, self.kind, self.alphabet, note)
 
     def __len__(self) -> int:
         return self.n_documents

@@ -47,12 +47,6 @@ def shipped_mix() -> dict[tuple[Template, str], float]:
     return {key: n / counts.total() for key, n in sorted(counts.items())}
 
 
-def generate(n_lines: int, seed: int, avoid: Iterable[str] = ()) -> list[str]:
-    """Return `n_lines` lines, all distinct and none of `avoid`, from the real mix of templates with fresh words."""
-    stream = never_repeated(seed, avoid)
-    return [next(stream) for _ in range(n_lines)]
-
-
 def never_repeated(seed: int, avoid: Iterable[str] = ()) -> Iterator[str]:
     """Yield lines without end, no line twice: on these a model's loss is its knowledge of the language alone.
 

@@ -10,8 +10,8 @@ documents, so every beginning of them is a fair sample and the 4k tokens lie ins
 (4096, 65536)
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from memscape.data.corpus import Corpus, open_corpus
 from memscape.data.duplicates import NEAR, repeated_share, window_tokens
-from memscape.data.question_formation import SHIPPED_LINES, generate, read_lines
+from memscape.data.question_formation import SHIPPED_LINES, never_repeated, read_lines
 from memscape.data.random_tokens import random_tokens, token_dtype
 from memscape.data.tokenizer import Tokenizer, load_tokenizer, open_tokenizer, word_tokenizer
 from memscape.data.tokens import PADDING, Sequences
@@ -172,9 +172,9 @@ def _split_text(corpus: Corpus, spec: str | Path | Tokenizer, seq_len: int, seed
     order = rng.permutation(len(chunks["train"]))
     n_fresh = int(FRESH_SHARE * len(order))
     sets = {
-        "train": _take(chunks["train"], order[n_fresh:]),
-        "fresh": _take(chunks["train"], order[:n_fresh]),
-        "other": _take(chunks["other"], rng.permutation(len(chunks["other"]))),
+        "train": chunks["train"][order[n_fresh:]],
+        "fresh": chunks["train"][order[:n_fresh]],
+        "other": chunks["other"][rng.permutation(len(chunks["other"]))],
     }
     window = window_tokens(corpus.n_bytes / max(total, 1), seq_len)
     return _finish(corpus, tokenizer, sets, window, seed, 0 if padded else ends)
@@ -185,9 +185,9 @@ def _split_lines(corpus: Corpus, spec: str | Path | Tokenizer, seq_len: int, see
     tokenizer = open_tokenizer("words")
     if corpus.name == "question-formation":
         shipped = [d.text for d in corpus]
-        fresh = generate(FRESH_LINES, seed=2 * seed, avoid=shipped)
+        fresh = list(islice(never_repeated(2 * seed, shipped), FRESH_LINES))
         n_lines = LINES if n_tokens is None else n_tokens // TOKENS_A_LINE + 64
-        lines = fresh + generate(n_lines, seed=2 * seed + 1, avoid=[*shipped, *fresh])
+        lines = [*fresh, *islice(never_repeated(2 * seed + 1, [*shipped, *fresh]), n_lines)]
         n_fresh = FRESH_LINES
     else:
         lines = [corpus.documents[i].text for i in np.random.default_rng(seed).permutation(corpus.n_documents)]
@@ -224,7 +224,7 @@ def _finish(corpus: Corpus, tokenizer: Tokenizer, sets: dict, window: int, seed:
     share, copy = repeated_share(np.concatenate([s.tokens for s in sets.values()]), window)
     near = ~copy & (share >= NEAR)
     bounds = {name: slice(starts[i], starts[i + 1]) for i, name in enumerate(names)}
-    sets = {name: _take(sets[name], np.flatnonzero(~(copy | near)[at])) for name, at in bounds.items()}
+    sets = {name: sets[name][np.flatnonzero(~(copy | near)[at])] for name, at in bounds.items()}
     empty = [name for name, s in sets.items() if len(s) == 0]
     if empty:
         raise CorpusError(
@@ -258,7 +258,3 @@ def _chunks(ids: list[np.ndarray], documents: np.ndarray, seq_len: int, dtype: t
         rows.reshape(-1)[place : place + len(tokens)] = tokens
         place += n * seq_len
     return Sequences(rows, np.repeat(documents, n_rows))
-
-
-def _take(sequences: Sequences, rows: Sequence[int] | np.ndarray) -> Sequences:
-    return Sequences(sequences.tokens[rows], sequences.document[rows])

@@ -9,9 +9,6 @@ H(p̂)/T of `theory.floors` is exact. A sequence shorter than seq_len ends in -1
 (12, 6, 0.4621)
 """
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from memscape.data.order import batch_indices
 from memscape.errors import CorpusError, FolderError
 from memscape.folder import write_whole
 from memscape.theory import floors
@@ -39,6 +35,10 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "Sequences":
+        """Return those sequences as a set of their own."""
+        return Sequences(self.tokens[rows], self.document[rows])
 
     def __repr__(self) -> str:
         return f"<Sequences: {len(self):,} of {self.seq_len} tokens>"
@@ -73,7 +73,7 @@ class Sequences:
         n = int(np.searchsorted(np.cumsum(self.lengths), n_tokens, side="right"))
         if n == 0:
             raise CorpusError(f"{n_tokens:,} tokens hold no sequence of {self.seq_len}; ask for more, or cut shorter.")
-        return Sequences(self.tokens[:n], self.document[:n])
+        return self[:n]
 
     def floor(self) -> float:
         """Return H(p̂)/T̄ in nats/token: no model has a lower mean loss on this set (theory.floors.token_floor)."""
@@ -96,23 +96,3 @@ class Sequences:
             return cls(*(np.load(name, mmap_mode="r", allow_pickle=False) for name in names))
         except (OSError, ValueError) as problem:
             raise FolderError(f"{path}.npy cannot be read ({problem}); delete its folder and repeat.") from problem
-
-
-def batches(
-    sequences: Sequences, batch_size: int, seed: int, start: int = 0, ahead: int = 4
-) -> Iterator[Int64[np.ndarray, "batch_size seq_len"]]:
-    """Yield the batches of steps `start`, `start` + 1, ... without end, `ahead` of them read by a thread meanwhile.
-
-    For sets that do not fit where they are needed; the order is that of `batch_indices`.
-    """
-
-    def read(step: int) -> np.ndarray:
-        rows = batch_indices(len(sequences), batch_size, step, seed)
-        return np.asarray(sequences.tokens[rows], dtype=np.int64)
-
-    with ThreadPoolExecutor(1) as reader:
-        waiting = deque(reader.submit(read, step) for step in range(start, start + ahead))
-        while True:
-            start += 1
-            yield waiting.popleft().result()
-            waiting.append(reader.submit(read, start + ahead - 1))

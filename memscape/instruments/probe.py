@@ -131,7 +131,7 @@ def _plain(model: nn.Module, tokenizer: Any) -> Pretrained:
             f"expected a tokenizer= for a plain {type(model).__name__}, got none; give a transformers tokenizer."
         )
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    return Pretrained(model.eval(), tokenizer, type(model).__name__, dtype, type(model).__name__)
+    return Pretrained(model.eval(), tokenizer, type(model).__name__, dtype)
 
 
 def _contexts(text: Corpus, model: Pretrained, limit: int, context: int | None) -> Contexts:

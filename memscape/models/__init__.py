@@ -1,9 +1,9 @@
 """Plain transformers that can be packed; sizes and FLOPs; Hugging Face in and out."""
 
 from memscape.models.config import ModelConfig
-from memscape.models.sizing import flops, nearest, parameters, scaled
+from memscape.models.sizing import flops, parameters, scaled
 
-__all__ = ["ModelConfig", "build", "flops", "nearest", "parameters", "scaled"]
+__all__ = ["ModelConfig", "build", "flops", "parameters", "scaled"]
 
 
 def build(config: ModelConfig, pack: int = 1):

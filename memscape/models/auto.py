@@ -1,6 +1,5 @@
 """Our families as `transformers` models: after `register`, `AutoModelForCausalLM` knows `model_type: memscape`.
 
-from memscape.models import auto
 auto.register()
 model = AutoModelForCausalLM.from_pretrained("runs/book/runs/openelm-d64...")
 """

@@ -8,7 +8,7 @@ A pack of one equals `transformers.GPT2LMHeadModel` weight for weight (huggingfa
 
 import math
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from memscape.models.attention import Attention
@@ -40,9 +40,4 @@ class GPT2Block(nn.Module):
 class GPT2(Stream):
     """A pack of GPT-2 models."""
 
-    def __init__(self, config: ModelConfig, pack: int = 1):
-        super().__init__(config, pack, GPT2Block, final_norm=True)
-
-    def forward(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None = None) -> Float[Tensor, "P B T V"]:
-        """Return next-token logits; `noise` draws dropout masks, None computes without."""
-        return self.run(tokens_PBT, noise)
+    block = GPT2Block

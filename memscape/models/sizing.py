@@ -68,20 +68,6 @@ def scaled(width: int, vocab_size: int, seq_len: int = 64, family: Family = "gpt
     return ModelConfig(family=family, vocab_size=vocab_size, seq_len=seq_len, d_model=width, **{**rule, **options})
 
 
-def nearest(
-    n_params: float, vocab_size: int, seq_len: int = 64, family: Family = "gpt2", **options: Any
-) -> ModelConfig:
-    """Return the model of the dial whose N is nearest to `n_params` in ratio; widths are multiples of 8."""
-    best, width = scaled(8, vocab_size, seq_len, family, **options), 8
-    while parameters(best).n_params < n_params:
-        width += 8
-        config = scaled(width, vocab_size, seq_len, family, **options)
-        if abs(math.log(parameters(config).n_params / n_params)) > abs(math.log(parameters(best).n_params / n_params)):
-            break
-        best = config
-    return best
-
-
 def parameters(config: ModelConfig) -> Parameters:
     """Return the parameter counts of one member, from the configuration alone."""
     d, bias = config.d_model, config.family != "openelm"

@@ -34,21 +34,26 @@ class Gate(nn.Module):
 
 
 class Stream(nn.Module):
-    """Base of the families: everything but the block."""
+    """Base of the families: everything but the block. `Family(config, pack)` is a pack of that family's models."""
 
-    def __init__(self, config: ModelConfig, pack: int, block: type[nn.Module], final_norm: bool):
+    block: type[nn.Module]
+    """The family's block, made as block(config, layer, pack)."""
+    final_norm = True
+    """Whether a norm stands between the last block and the head."""
+
+    def __init__(self, config: ModelConfig, pack: int = 1):
         super().__init__()
         self.config, self.pack = config, pack
         self.embed = Embedding(pack, config.vocab_size, config.d_model)
         self.positions = Embedding(pack, config.seq_len, config.d_model) if config.positions == "learned" else None
-        self.blocks = nn.ModuleList(block(config, i, pack) for i in range(config.n_layers))
+        self.blocks = nn.ModuleList(self.block(config, i, pack) for i in range(config.n_layers))
         n_gates = {"skip": config.n_layers // 2, "lateral": config.n_layers}.get(config.connection, 0)
         self.gates = nn.ModuleList(Gate(pack) for _ in range(n_gates))
-        self.norm = norm(config.norms, pack, config.d_model) if final_norm else nn.Identity()
+        self.norm = norm(config.norms, pack, config.d_model) if self.final_norm else nn.Identity()
         self.head = None if config.tied else Linear(pack, config.d_model, config.vocab_size, bias=False)
 
-    def run(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None) -> Float[Tensor, "P B T V"]:
-        """Return logits: embedding, blocks with their connections, norm, head."""
+    def forward(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None = None) -> Float[Tensor, "P B T V"]:
+        """Return next-token logits; `noise` draws dropout masks, None computes without."""
         *_, (_, last_PBTD) = self.states(self.embedded(tokens_PBT, noise), noise)
         return self.unembed(last_PBTD)
 

@@ -6,7 +6,7 @@ paper shows; 6 d² weights a layer.
     Vanilla(ModelConfig(family="vanilla", vocab_size=72, d_model=512, n_layers=6, n_heads=4))
 """
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from memscape.models.attention import Attention
@@ -38,9 +38,5 @@ class VanillaBlock(nn.Module):
 class Vanilla(Stream):
     """A pack of vanilla transformers. The last block ends in a norm, so none follows."""
 
-    def __init__(self, config: ModelConfig, pack: int = 1):
-        super().__init__(config, pack, VanillaBlock, final_norm=False)
-
-    def forward(self, tokens_PBT: Int[Tensor, "P B T"], noise: Noise | None = None) -> Float[Tensor, "P B T V"]:
-        """Return next-token logits; `noise` draws dropout masks, None computes without."""
-        return self.run(tokens_PBT, noise)
+    block = VanillaBlock
+    final_norm = False

@@ -11,12 +11,14 @@ from pathlib import Path
 from memscape.errors import FolderError
 from memscape.folder import write_whole
 
-LEFT_OUT = ("*.safetensors", "*.npy", ".*")
-"""Weights and checkpoints, token files, locks and temporary files."""
+LEFT_OUT = ("*.safetensors", "progress.json", ".*")
+"""Weights and checkpoints, what packs at work write, locks and temporary files."""
 
 
 def bundle(folder: str | Path, weights: str | None = None) -> Path:
     """Return the path of `folder`.tar.gz, written beside the folder: all results, no weights, no token files.
+
+    Unpacked elsewhere it is a folder of results like any other: `sweep` goes on there with the runs that are left.
 
     Args:
         weights: keep the weights of runs whose id matches this pattern (`*`, `gpt2-d64*`).
@@ -27,7 +29,7 @@ def bundle(folder: str | Path, weights: str | None = None) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise FolderError(f"{folder} is no folder; expected one that a command has filled.")
-    kept = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _left_out(p)]
+    kept = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _left_out(p.relative_to(folder))]
     if weights is not None:
         models = [p for p in sorted(folder.glob("runs/*/model.safetensors")) if fnmatch.fnmatch(p.parent.name, weights)]
         if not models:
@@ -45,4 +47,4 @@ def bundle(folder: str | Path, weights: str | None = None) -> Path:
 
 
 def _left_out(path: Path) -> bool:
-    return any(fnmatch.fnmatch(path.name, pattern) for pattern in LEFT_OUT)
+    return "tokens" in path.parts or any(fnmatch.fnmatch(path.name, pattern) for pattern in LEFT_OUT)

@@ -37,7 +37,7 @@ class RunConfig(BaseModel):
     """Sequences a step."""
     learning_rate: float = 3e-3
     """Peak rate of AdamW."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant"] = "cosine"
     """Shape of the rate after warm-up."""
     warmup: int = 50
     """Steps of linear warm-up."""
@@ -82,6 +82,11 @@ class RunConfig(BaseModel):
     def flops(self) -> float:
         """FLOPs of all training steps."""
         return float(self.tokens_seen) * flops(self.model).train
+
+    @property
+    def data(self) -> tuple[str, str, int, int]:
+        """What decides the split; runs with equal values share one."""
+        return (self.corpus, self.tokenizer, self.model.seq_len, self.data_seed)
 
     @property
     def shape(self) -> tuple:

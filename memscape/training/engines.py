@@ -2,42 +2,40 @@
 
 `local` starts a worker process per GPU, or on a CPU as many single-threaded workers as there are cores; `ray` sends the
 same packs to a Ray cluster; `fsdp` shares each pack among all GPUs. Packs meet only in the sweep's folder.
+
+    for pack_id, event in local("runs/book", waiting := ["000", "001"], n_packs=2, device=None, budget=Budget()):
+        ...
+
+An engine takes packs from `waiting` until it is empty or the budget is spent and yields how each ended (the events of
+`worker.ending`, or `lost`). Meanwhile its caller may put further packs there: the halves of one that did not fit.
 """
 
 import contextlib
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import Any
 
 from memscape.errors import MemscapeError, PlanError, unknown
 from memscape.progress import Budget, say
-from memscape.training.worker import BEAT_SECONDS, beat, run_pack
+from memscape.training.remote import is_url
+from memscape.training.worker import run_pack
 
 ATTEMPTS = 3
 """How often a pack is tried when its worker dies."""
 
-SILENT_SECONDS = 600.0
-"""A pack of a cluster that says nothing for so long is reported."""
+Endings = Generator[tuple[str, dict[str, Any]]]
 
 
-@runtime_checkable
-class Sink(Protocol):
-    """What an engine tells the sweep."""
-
-    def progress(self, tokens: int) -> None:
-        """So many more tokens were trained on."""
-        ...
-
-    def ended(self, pack_id: str, event: dict[str, Any]) -> list[str]:
-        """A pack ended as `event` says; return the packs to train in its place (halves, if it did not fit)."""
-        ...
+def named(engine: str) -> Callable[..., Endings]:
+    """Return the engine of that name."""
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    return ENGINES[engine]
 
 
 def devices(device: str | None) -> list[str]:
@@ -78,59 +76,35 @@ def threads_for(n_packs: int, device: str) -> int:
     return max(1, n_cores() // n_packs) if device == "cpu" else max(1, min(4, n_cores()))
 
 
-def named(engine: str) -> Callable[..., None]:
-    """Return the engine of that name."""
-    if engine not in ENGINES:
-        raise unknown("engine", engine, ENGINES)
-    return ENGINES[engine]
-
-
-def local(folder: str | Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
+def local(out: str, waiting: list[str], n_packs: int, device: str | None, budget: Budget) -> Endings:
     """Train packs in worker processes of this machine; a worker that dies is replaced and its pack tried again."""
-    places = devices(device)
-    places = places[: max(1, len(packs))]
-    waiting: queue.Queue[str] = queue.Queue()
-    for pack in packs:
-        waiting.put(pack)
-    failures: list[BaseException] = []
-    workers = [Worker(folder, place, threads_for(n_packs, place)) for place in places]
-
-    def serve(worker: Worker) -> None:
+    places = devices(device)[: len(waiting)]
+    workers = [Worker(out, place, threads_for(n_packs, place)) for place in places]
+    idle, busy = list(workers), {}
+    with ThreadPoolExecutor(len(workers)) as threads:
         try:
-            while not budget.spent and not failures:
-                pack = waiting.get_nowait()
-                for follower in sink.ended(pack, worker.train(pack, budget, sink)):
-                    waiting.put(follower)
-        except queue.Empty:
-            pass
-        except BaseException as problem:
-            failures.append(problem)
+            while busy or (waiting and not budget.spent):
+                while waiting and idle and not budget.spent:
+                    worker, pack_id = idle.pop(), waiting.pop(0)
+                    busy[threads.submit(worker.train, pack_id, budget)] = worker, pack_id
+                for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                    worker, pack_id = busy.pop(future)
+                    idle.append(worker)
+                    yield pack_id, future.result()
         finally:
-            worker.close()
-
-    threads = [threading.Thread(target=serve, args=(worker,)) for worker in workers]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    except KeyboardInterrupt as problem:
-        failures.append(problem)
-        for worker in workers:
-            worker.close()  # it leaves at once; its pack goes on from its checkpoint next time
-        raise
-    if failures:
-        raise failures[0]
+            for worker in workers:
+                worker.close()  # a pack in work goes on from its checkpoint next time
 
 
 class Worker:
     """A worker process and the pipe to it."""
 
-    def __init__(self, folder: str | Path, device: str, threads: int):
-        self.command = [sys.executable, "-m", "memscape.training.worker", str(folder), device, str(threads)]
+    module = "memscape.training.worker"
+
+    def __init__(self, out: str, device: str, threads: int):
+        self.command = [sys.executable, "-m", self.module, out, device, str(threads)]
         self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        self.closed = False
-        self.process = self._start()
+        self.closed, self.process = False, self._start()
 
     def _start(self) -> subprocess.Popen:
         return subprocess.Popen(
@@ -138,32 +112,20 @@ class Worker:
             start_new_session=True,
         )  # fmt: skip
 
-    def train(self, pack: str, budget: Budget, sink: Sink) -> dict[str, Any]:
+    def train(self, pack_id: str, budget: Budget) -> dict[str, Any]:
         """Return how a pack ended; `{"event": "lost"}` if its workers died `ATTEMPTS` times."""
-        for attempt in range(1, ATTEMPTS + 1):
-            event = self._try(pack, budget, sink)
-            if self.closed:
-                return {"event": "stopped"}
-            if event is None or event["event"] == "memory":
-                self._end()  # a device that ran out of memory is not trusted with the halves
-                self.process = self._start()
-            if event is not None:
-                return event
-            say(f"worker of pack {pack} died, attempt {attempt} of {ATTEMPTS}; its checkpoint goes on.")
-        return {"event": "lost", "reason": f"its workers died {ATTEMPTS} times"}
+        return attempted(pack_id, lambda: self._try({"pack": pack_id, "until": deadline(budget)}))
 
-    def _try(self, pack: str, budget: Budget, sink: Sink) -> dict[str, Any] | None:
-        seconds = None if budget.seconds is None else max(0.0, budget.left)
+    def _try(self, request: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            print(json.dumps({"pack": pack, "seconds": seconds}), file=self.process.stdin, flush=True)
-        except OSError:
-            return None
-        for line in self.process.stdout or ():
-            event = json.loads(line)
-            if event["event"] != "progress":
-                return event
-            sink.progress(event["tokens"])
-        return None
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+            event = json.loads(self.process.stdout.readline())  # type: ignore
+        except (OSError, ValueError):  # a closed pipe, or a line that was never finished
+            event = {"event": "stopped"} if self.closed else None
+        if event is None or event["event"] == "memory":  # a device that ran out of memory is not trusted with the rest
+            self._end()
+            self.process = self._start()
+        return event
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -172,18 +134,30 @@ class Worker:
 
     def _end(self) -> None:
         """Close its stdin, upon which it leaves, and wait for that."""
-        if self.process.stdin:
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()  # type: ignore
         self.process.wait()
-        if self.process.stdout:
-            self.process.stdout.close()
+        self.process.stdout.close()  # type: ignore
 
 
-def ray(folder: str | Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
+def attempted(pack_id: str, attempt: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+    """Return the event of the first attempt at a pack that did not die."""
+    for number in range(1, ATTEMPTS + 1):
+        if (event := attempt()) is not None:
+            return event
+        say(f"the worker of pack {pack_id} died, attempt {number} of {ATTEMPTS}; its checkpoint goes on.")
+    return {"event": "lost", "reason": f"its workers died {ATTEMPTS} times"}
+
+
+def deadline(budget: Budget) -> float | None:
+    """Return the Unix time at which a budget is spent: what other processes and machines understand."""
+    return None if budget.seconds is None else time.time() + max(0.0, budget.left)
+
+
+def ray(out: str, waiting: list[str], n_packs: int, device: str | None, budget: Budget) -> Endings:
     """Train packs as tasks of a Ray cluster: the one that is running (RAY_ADDRESS), else one on this machine.
 
-    Every node must reach `folder`, the same path or URL. A task whose worker or node dies is tried again from its
+    Every node must reach `out`, the same path or URL. A task whose worker or node dies is tried again from its
     checkpoint.
     """
     try:
@@ -202,66 +176,38 @@ def ray(folder: str | Path, packs: list[str], n_packs: int, device: str | None, 
     task = ray.remote(run_pack).options(
         max_retries=ATTEMPTS, num_cpus=1 if gpus else threads, num_gpus=1 if gpus else 0
     )
-
-    def submit(pack: str) -> Any:
-        seconds = None if budget.seconds is None else max(0.0, budget.left)
-        return task.remote(place_of(folder), pack, place, threads, seconds)
-
-    running = {submit(pack): pack for pack in packs}
-    heard = {pack: (0, time.monotonic()) for pack in packs}
-    while running:
-        ready, _ = ray.wait(list(running), timeout=BEAT_SECONDS)
-        for future in ready:
-            pack = running.pop(future)
+    running: dict[Any, str] = {}
+    while running or (waiting and not budget.spent):
+        while waiting:
+            running[task.remote(out, waiting[0], place, threads, deadline(budget))] = waiting.pop(0)
+        for future in ray.wait(list(running))[0]:
             try:
                 event = ray.get(future)
             except RayError as problem:
                 event = {"event": "lost", "reason": str(problem).splitlines()[0]}
-            for follower in sink.ended(pack, event):
-                running[submit(follower)] = follower
-                heard[follower] = (0, time.monotonic())
-        if isinstance(folder, str):
-            continue  # a URL is not asked every few seconds
-        for pack in running.values():
-            tokens, at = heard[pack]
-            now = beat(folder, pack)
-            if now > tokens:
-                sink.progress(now - tokens)
-                heard[pack] = (now, time.monotonic())
-            elif time.monotonic() - at > SILENT_SECONDS:
-                say(f"pack {pack} has been silent for {SILENT_SECONDS / 60:.0f} minutes; Ray has it still.")
-                heard[pack] = (tokens, time.monotonic())
+            yield running.pop(future), event
 
 
-def fsdp(folder: str | Path, packs: list[str], n_packs: int, device: str | None, budget: Budget, sink: Sink) -> None:
+def fsdp(out: str, waiting: list[str], n_packs: int, device: str | None, budget: Budget) -> Endings:
     """Train one pack after another, each on all GPUs of this machine (or all cores), sharded by FSDP2."""
-    if isinstance(folder, str):
-        raise PlanError(f"engine 'fsdp' works in a folder that its processes share, got {folder}; give a path.")
-    places, waiting = devices(device), list(packs)
+    if is_url(out):
+        raise PlanError(f"engine 'fsdp' works in a folder that its processes share, got {out}; give a path.")
+    places = devices(device)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(len(places))]
+
+    def attempt(pack_id: str) -> dict[str, Any] | None:
+        task = ["-m", "memscape.training.sharded", out, pack_id, places[0].split(":")[0], json.dumps(deadline(budget))]
+        with subprocess.Popen(
+            [*torchrun, *task], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ) as process:  # fmt: skip
+            lines = [line for line in process.stdout or () if line.startswith("{")]
+        return json.loads(lines[-1]) if process.returncode == 0 and lines else None
+
     while waiting and not budget.spent:
-        pack, event = waiting.pop(0), None
-        for attempt in range(1, ATTEMPTS + 1):
-            seconds = None if budget.seconds is None else max(0.0, budget.left)
-            task = ["-m", "memscape.training.sharded", str(folder), pack, places[0].split(":")[0], json.dumps(seconds)]
-            with subprocess.Popen(
-                [*torchrun, *task], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            ) as process:  # fmt: skip
-                lines = [line for line in process.stdout or () if line.startswith("{")]
-            if process.returncode == 0 and lines:
-                event = json.loads(lines[-1])
-                break
-            say(f"processes of pack {pack} died, attempt {attempt} of {ATTEMPTS}; its checkpoint goes on.")
-        event = event or {"event": "lost", "reason": f"its processes died {ATTEMPTS} times"}
-        sink.progress(int(event.get("tokens", 0)))
-        waiting += sink.ended(pack, event)
+        pack_id = waiting.pop(0)
+        yield pack_id, attempted(pack_id, lambda pack_id=pack_id: attempt(pack_id))
 
 
-def place_of(folder: str | Path) -> str:
-    """Return a URL as it is and a path made absolute: other processes stand elsewhere."""
-    return str(folder.resolve()) if isinstance(folder, Path) else folder
-
-
-ENGINES: dict[str, Callable[..., None]] = {"fsdp": fsdp, "local": local, "ray": ray}
+ENGINES: dict[str, Callable[..., Endings]] = {"fsdp": fsdp, "local": local, "ray": ray}
 """Name -> engine."""

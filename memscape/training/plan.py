@@ -111,9 +111,8 @@ class Plan(BaseModel):
         learning_rates: Sequence[float] | Callable[[ModelConfig], Sequence[float]],
         seeds: Sequence[int] = (0,),
         *,
-        steps: Callable[[ModelConfig, int], int],
         pack_size: int = 16,
-        **fixed: Any,
+        **fields: Any,
     ) -> "Plan":
         """Return every combination of model, data size, learning rate and seed.
 
@@ -122,39 +121,29 @@ class Plan(BaseModel):
             n_tokens: training-set sizes in unique tokens; smaller ones nest in larger ones.
             learning_rates: peak rates, the same for all models, or a function of the model.
             seeds: seeds of weights, order and dropout.
-            steps: optimiser steps, as a function of model and n_tokens.
-            fixed: further fields of `RunConfig`, the same for all runs.
+            fields: further fields of `RunConfig`, each a value or a function of (model, n_tokens): `steps` at least.
         """
         rates = learning_rates if callable(learning_rates) else lambda _: learning_rates
+
+        def field(value: Any, model: ModelConfig, n: int) -> Any:
+            return value(model, n) if callable(value) else value
+
         runs = [
             RunConfig(
                 run_id=f"{m.family}-d{m.d_model}l{m.n_layers}-D{n}-lr{rate:.3g}-s{seed}",
-                model=m, n_tokens=n, learning_rate=rate, seed=seed, steps=steps(m, n), **fixed,
+                model=m, n_tokens=n, learning_rate=rate, seed=seed,
+                **{name: field(value, m, n) for name, value in fields.items()},
             )
             for m, n in product(models, n_tokens)
             for rate, seed in product(rates(m), seeds)
         ]  # fmt: skip
+        fixed = {name: value for name, value in fields.items() if not callable(value)}
         axes = Axes(
             scientific={"d_model": tuple(m.d_model for m in models), "n_tokens": tuple(n_tokens)},
             nuisance={"learning_rate": tuple(sorted({r.learning_rate for r in runs})), "seed": tuple(seeds)},
             fixed={"family": models[0].family, "seq_len": models[0].seq_len, **fixed},
-        )  # fmt: skip
+        )
         return cls.of(runs, name=name, axes=axes, pack_size=pack_size)
-
-    @classmethod
-    def join(cls, plans: Sequence["Plan"], pack_size: int = 16) -> "Plan":
-        """Return one plan of the runs of several: axes that they share are merged, packs are made anew."""
-
-        def merged(role: str) -> dict[str, Any]:
-            values: dict[str, list[Any]] = {}
-            for plan in plans:
-                for name, value in getattr(plan.axes, role).items():
-                    values.setdefault(name, []).extend(value if isinstance(value, tuple) else (value,))
-            return {name: tuple(sorted(set(all_values))) for name, all_values in values.items()}
-
-        axes = Axes(scientific=merged("scientific"), nuisance=merged("nuisance"), fixed=merged("fixed"))
-        runs = [run for plan in plans for run in plan.runs]
-        return cls.of(runs, name=plans[0].name, axes=axes, pack_size=pack_size)
 
     @classmethod
     def load(cls, folder: Path) -> "Plan":
@@ -174,8 +163,8 @@ class Plan(BaseModel):
         """Return the runs of a pack in the order of its axis."""
         return [self.by_id[run_id] for run_id in pack.run_ids]
 
-    def split(self, pack: Pack) -> "Plan":
-        """Return the plan with one pack halved, as running out of memory asks for."""
+    def split(self, pack: Pack) -> tuple["Plan", list[str]]:
+        """Return the plan with one pack halved, as running out of memory asks for, and the names of the halves."""
         if len(pack.run_ids) < 2:
             raise PlanError(f"pack {pack.pack_id} holds one run and still needs too much memory; lower its batch_size.")
         half = (len(pack.run_ids) + 1) // 2
@@ -184,7 +173,8 @@ class Plan(BaseModel):
             for letter, part in (("a", pack.run_ids[:half]), ("b", pack.run_ids[half:]))
         ]
         at = self.packs.index(pack)
-        return self.model_copy(update={"packs": (*self.packs[:at], *halves, *self.packs[at + 1 :])})
+        packs = (*self.packs[:at], *halves, *self.packs[at + 1 :])
+        return self.model_copy(update={"packs": packs}), [half.pack_id for half in halves]
 
     def price(self, *, device: str | None = None):
         """Return what the plan will cost, from one or two seconds of calibration on this machine (see price.py)."""

@@ -55,20 +55,19 @@ def gpu(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int, .
     depth = {32: 16, 48: 8, 64: 6, 96: 4, 160: 2, 256: 2}
     tokens = {64_000: 24_000_000} | dict.fromkeys((96_000, 128_000, 256_000, 512_000), 8_000_000)
     tokens |= {1_000_000: 10_000_000, 2_000_000: 20_000_000, 8_000_000: 80_000_000}
-    plans = [
-        Plan.grid(
-            "gpu",
-            [scaled(width, vocab_size=264, n_layers=n_layers) for width, n_layers in depth.items()],
-            n_tokens=[n_tokens],
-            learning_rates=rates,
-            seeds=seeds,
-            steps=lambda model, n: -(-tokens[n] // ((64 if n <= 1_000_000 else 256) * model.seq_len)),
-            corpus=corpus, tokenizer=tokenizer, batch_size=64 if n_tokens <= 1_000_000 else 256, stop_within=0.05,
-            evaluations=8, n_evaluated=512, warmup=100,
-        )
-        for n_tokens in tokens
-    ]  # fmt: skip
-    return Plan.join(plans, pack_size=24)
+
+    def batch(model: ModelConfig, n_tokens: int) -> int:
+        return 64 if n_tokens <= 1_000_000 else 256
+
+    return Plan.grid(
+        "gpu",
+        [scaled(width, vocab_size=264, n_layers=n_layers) for width, n_layers in depth.items()],
+        n_tokens=list(tokens),
+        learning_rates=rates,
+        seeds=seeds,
+        steps=lambda model, n: -(-tokens[n] // (batch(model, n) * model.seq_len)), batch_size=batch,
+        corpus=corpus, tokenizer=tokenizer, stop_within=0.05, evaluations=8, n_evaluated=512, warmup=100, pack_size=24,
+    )  # fmt: skip
 
 
 def rates(model: ModelConfig, factors: tuple[float, ...] = (0.5, 1.0, 2.0)) -> list[float]:

@@ -25,6 +25,9 @@ COLUMNS = [
 ]  # fmt: skip
 """Columns of metrics.parquet: one row an evaluation; `running_loss` is the mean training loss since the row before."""
 
+OF_THE_RUN = ("batch_size", "learning_rate", "weight_decay", "dropout", "z_loss", "seed", "data_seed")
+"""Columns of the run table that are fields of the run's configuration."""
+
 
 class Ending(NamedTuple):
     """A member of a pack at the end of its training."""
@@ -77,13 +80,10 @@ def row(end: Ending) -> dict[str, Any]:
         held = bits.memorised_bits(n_tokens, reference, last["train_loss"]) if finite else math.nan
         data = bits.data_bits(n_tokens, reference, floor) if finite else math.nan
     seen = steps * run.batch_size / n_sequences
-    shapes = run.model.layers
     return {
         "run_id": run.run_id,
-        "family": run.model.family,
-        "d_model": run.model.d_model,
-        "n_layers": run.model.n_layers,
-        "n_heads": max(layer.n_heads for layer in shapes),
+        **{name: getattr(run.model, name) for name in ("family", "d_model", "n_layers")},
+        "n_heads": max(layer.n_heads for layer in run.model.layers),
         "seq_len": T,
         "vocab_size": split.tokenizer.vocab_size,
         "tokenizer": split.tokenizer.name,
@@ -95,27 +95,14 @@ def row(end: Ending) -> dict[str, Any]:
         "tokens_seen": round(seen * n_tokens),
         "epochs": seen,
         "steps": steps,
-        "batch_size": run.batch_size,
-        "learning_rate": run.learning_rate,
-        "weight_decay": run.weight_decay,
-        "dropout": run.dropout,
-        "z_loss": run.z_loss,
-        "seed": run.seed,
-        "data_seed": run.data_seed,
+        **{name: getattr(run, name) for name in OF_THE_RUN},
         "status": status,
-        "train_loss": last["train_loss"],
-        "train_loss_sem": last["train_loss_sem"],
-        "fresh_loss": last["fresh_loss"],
-        "fresh_loss_sem": last["fresh_loss_sem"],
-        "other_loss": last["other_loss"],
-        "other_loss_sem": last["other_loss_sem"],
+        **{name: last[name] for name in COLUMNS if name.endswith(("_loss", "_loss_sem")) and name != "running_loss"},
         "best_fresh_loss": reference,
         "best_fresh_epochs": float(history[best, 0]) * run.batch_size / n_sequences,
         "floor": floor,
         "uniform_loss": math.log(V),
-        "n_eval_train": round(last["train_n"]),
-        "n_eval_fresh": round(last["fresh_n"]),
-        "n_eval_other": round(last["other_n"]),
+        **{f"n_eval_{name}": round(last[f"{name}_n"]) for name in ("train", "fresh", "other")},
         "memorised_bits": held,
         "data_bits": data,
         "memorised_share": bits.share(held, data),

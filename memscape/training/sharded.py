@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -19,44 +20,33 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from memscape.errors import PlanError
 from memscape.folder import writing
-from memscape.models import build
-from memscape.models.dropout import Noise
-from memscape.models.packed import initialise
 from memscape.models.stream import Stream
 from memscape.progress import Budget
 from memscape.training import optimiser
 from memscape.training.config import RunConfig
 from memscape.training.plan import Plan
 from memscape.training.step import PackedStep, begin, compile_parts, losses_and_gradient
-from memscape.training.trainer import Outcome, Packed, largest, prepare, train
+from memscape.training.trainer import Outcome, Packed, train
 from memscape.training.worker import ending, leave_with_driver
 
 
 class ShardedStep(PackedStep):
-    """The packed step with every parameter sharded over a mesh of processes."""
+    """The packed step with every parameter sharded over all processes."""
 
-    def __init__(
-        self,
-        model: Stream,
-        runs: list[RunConfig],
-        bos: int,
-        mesh: DeviceMesh,
-        *,
-        bf16: bool = False,
-        compiled: bool = False,
-    ):
-        self.mesh, self.rank, self.world = mesh, dist.get_rank(), dist.get_world_size()
+    def __init__(self, model: Stream, runs: list[RunConfig], bos: int, *, bf16: bool = False, compiled: bool = False):
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.mesh = init_device_mesh(next(model.parameters()).device.type, (self.world,))
         if compiled:
             compile_parts(model)
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
         for part in (*model.blocks, model):
-            fully_shard(part, mesh=mesh, mp_policy=policy, shard_placement_fn=self._placement)
+            fully_shard(part, mesh=self.mesh, mp_policy=policy, shard_placement_fn=self._placement)
         self.prepare(model, runs, bos)
         self.slots, self.width = optimiser.lay_out(model)
         self.parts = [p for p in model.parameters() if isinstance(p, DTensor)]
@@ -72,70 +62,64 @@ class ShardedStep(PackedStep):
 
     def __call__(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
         """Train one step on this process's part of the batch."""
-        b = targets_PBT.shape[1]
-        seeds, rates = self.members.seed_P, self.members.rate_P
-        noise = Noise.draw(seeds, self.step, rates, self.rank * b) if self.members.noisy else None
-        logits = self.model(begin(targets_PBT, self.bos), noise)
+        logits = self.model(begin(targets_PBT, self.bos), self.noise(self.rank * targets_PBT.shape[1]))
         with torch.no_grad():
             count_P = self._summed((targets_PBT >= 0).sum((1, 2)))
-            loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.members.z_loss_P, count_P)
-        torch.autograd.backward(
-            logits, d_logits * self.world
-        )  # FSDP averages over processes; the loss is a sum over them
+            loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.z_loss_P, count_P)
+        torch.autograd.backward(logits, d_logits * self.world)  # FSDP averages over processes; the loss is their sum
         with torch.no_grad():
             self._move(self._summed(loss_P))
         self.model.zero_grad(set_to_none=True)
 
     def _move(self, loss_P: Float[Tensor, " P"]) -> None:
         """Clip by the norm over all processes, update every shard, count."""
-        run, P = self.run, len(loss_P)
+        P, rule = len(loss_P), self.scheduled()
         gradients = [local(p.grad).reshape(P if local(p).numel() else 0, -1) for p in self.parts]  # type: ignore
         squares = [g.float().square().sum(1) if len(g) else torch.zeros(P, device=self.device) for g in gradients]
         norm_P = self._summed(torch.stack(squares).sum(0)).sqrt()
-        factor = optimiser.schedule(self.step, run.steps, run.warmup, run.final_rate, run.schedule)
-        rates = self.rates._replace(learning_rate_P=self.rates.learning_rate_P * factor)
-        active = self.active & torch.isfinite(norm_P)
-        for p, g, (first, second) in zip(self.parts, gradients, self.moments, strict=True):
+        for p, g, moments in zip(self.parts, gradients, self.moments, strict=True):
             if len(g):
-                weights, m, v = (x.view(P, -1) for x in (local(p), first, second))
-                decay = 1.0 if p.dim() >= 3 else 0.0
-                optimiser.adamw(weights, m, v, g, rates, decay, self.step, run.clip, self.active, norm_P)
-        self.count(norm_P, active, loss_P)
+                rows = optimiser.Rows(*(x.view(P, -1) for x in (local(p), *moments)))
+                decayed = rule._replace(decayed=float(p.dim() >= 3))
+                optimiser.adamw(rows, g, decayed, self.step, self.active, norm_P)
+        self.count(norm_P, self.active & torch.isfinite(norm_P), loss_P)
 
     def _summed(self, x: Tensor) -> Tensor:
         dist.all_reduce(x)
         return x
 
     @property
+    def _shards(self) -> dict[str, list[Tensor]]:
+        """This process's part of every row of the state, parameter by parameter."""
+        first, second = (list(moments) for moments in zip(*self.moments, strict=True))
+        return {"weights": [local(p) for p in self.parts], "first": first, "second": second}
+
+    @property
     def state(self) -> dict[str, Tensor]:
         """The whole state, gathered from all processes (each must ask): flat rows, as in any pack's checkpoint."""
-        moments = zip(*self.moments, strict=True)
-        kinds = zip(("weights", "first", "second"), ([local(p) for p in self.parts], *moments), strict=True)
-        return {name: self._gathered(list(shards)) for name, shards in kinds} | self.counters
+        return {name: self._gathered(shards) for name, shards in self._shards.items()} | self.counters
+
+    @property
+    def weights(self) -> Float[Tensor, "P n"]:
+        """All parameters as flat rows, gathered (each process must ask)."""
+        return self._gathered(self._shards["weights"])
 
     def _gathered(self, shards: list[Tensor]) -> Float[Tensor, "P n"]:
         whole = [
             DTensor.from_local(x, self.mesh, p.placements, shape=p.shape, stride=p.stride()).full_tensor()
             for x, p in zip(shards, self.parts, strict=True)
         ]
-        return optimiser.gather_gradients(whole, self.slots, self.width)
+        return optimiser.in_rows(whole, self.slots, self.width)
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up a whole state: every process keeps its shards."""
         for name, tensor in self.counters.items():
             tensor.copy_(state[name])
-        moments = zip(*self.moments, strict=True)
-        kinds = (("weights", [local(p) for p in self.parts]), *zip(("first", "second"), moments, strict=True))
-        for name, shards in kinds:
+        for name, shards in self._shards.items():
             for slot, p, shard in zip(self.slots, self.parts, shards, strict=True):
-                rows = state[name][:, slot.start : slot.start + slot.size].reshape(-1, *slot.shape)
-                shard.copy_(local(distribute_tensor(rows.to(self.device), self.mesh, p.placements)))
-
-    @property
-    def weights(self) -> Float[Tensor, "P n"]:
-        """All parameters as flat rows, gathered (each process must ask)."""
-        return self._gathered([local(p) for p in self.parts])
+                whole = slot.of(state[name]).to(self.device)
+                shard.copy_(local(distribute_tensor(whole, self.mesh, p.placements)))
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -155,18 +139,15 @@ class Sharded(Packed):
     @classmethod
     def begin(cls, plan: Plan, runs: list[RunConfig], folder: Path, device: torch.device) -> "Sharded":
         """Return a pack at step 0: every process draws the same weights and keeps its part."""
-        if runs[0].batch_size % dist.get_world_size():
-            world = dist.get_world_size()
-            raise PlanError(
-                f"batch_size={runs[0].batch_size} must be a multiple of the {world} processes that share it."
-            )
-        splits = [prepare(run, folder, largest(plan, run)) for run in runs]
-        model = build(runs[0].model, len(runs))
-        initialise(model, [run.seed for run in runs])
-        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-        cuda = device.type == "cuda"
-        step = ShardedStep(model.to(device), runs, splits[0].tokenizer.bos_id, mesh, bf16=cuda, compiled=cuda)
-        return cls(runs, splits, step)
+        if runs[0].batch_size % (world := dist.get_world_size()):
+            raise PlanError(f"batch_size={runs[0].batch_size} must be a multiple of the {world} processes sharing it.")
+        return super().begin(plan, runs, folder, device)  # type: ignore
+
+    @staticmethod
+    def stepping(model: Stream, runs: list[RunConfig], bos: int) -> ShardedStep:
+        """Return the sharded step that trains `model`."""
+        cuda = next(model.parameters()).is_cuda
+        return ShardedStep(model, runs, bos, bf16=cuda, compiled=cuda)
 
     def agreed(self, choice: bool) -> bool:
         """Return process 0's choice."""
@@ -185,25 +166,24 @@ class Sharded(Packed):
 
     def weights_of(self, p: int) -> dict[str, Tensor]:
         """Weights as gathered for the last checkpoint: the loop makes one before process 0 writes results."""
-        row = self.ended["weights"][p]
-        return {s.name: row[s.start : s.start + s.size].view(s.shape) for s in self.step.slots}
+        return {slot.name: slot.of(self.ended["weights"])[p] for slot in self.step.slots}
 
 
 def main() -> None:
     """Train one pack of a folder's plan as one of torchrun's processes; process 0 prints how it ended."""
-    folder, pack_id, kind, seconds = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+    folder, pack_id, kind, until = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
     leave_with_driver()
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")  # it is not changed in place
     dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     device = f"cuda:{os.environ['LOCAL_RANK']}" if kind == "cuda" else kind
     if kind == "cuda":
         torch.cuda.set_device(device)
-    plan = Plan.load(folder)
+    plan, budget = Plan.load(folder), Budget(None if until is None else until - time.time())
     lock = writing(folder / "packs" / pack_id) if dist.get_rank() == 0 else contextlib.nullcontext()
 
     def work() -> Outcome:
         with lock:
-            return train(plan, plan.pack(pack_id), folder, device=device, budget=Budget(seconds), begin=Sharded.begin)
+            return train(plan, plan.pack(pack_id), folder, device=device, budget=budget, begin=Sharded.begin)
 
     event = ending(work)
     if dist.get_rank() == 0:

@@ -7,8 +7,6 @@
 On a GPU the blocks are compiled and the whole step is captured in one CUDA graph. On a CPU it runs eagerly.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -18,30 +16,6 @@ from memscape.models.dropout import Noise
 from memscape.models.stream import Stream
 from memscape.training import optimiser
 from memscape.training.config import RunConfig
-
-
-@dataclass(frozen=True)
-class Members:
-    """What differs between the members of a pack, as tensors on the device."""
-
-    seed_P: Int[Tensor, " P"]
-    rate_P: Float[Tensor, " P"]
-    learning_rate_P: Float[Tensor, " P"]
-    weight_decay_P: Float[Tensor, " P"]
-    z_loss_P: Float[Tensor, " P"]
-    noisy: bool
-    """Whether any member uses dropout; without it no masks are drawn."""
-
-    @classmethod
-    def of(cls, runs: list[RunConfig], device: torch.device) -> "Members":
-        def column(values: list, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device)
-
-        return cls(
-            column([signed(r.seed) for r in runs], torch.int32), column([r.dropout for r in runs]),
-            column([r.learning_rate for r in runs]), column([r.weight_decay for r in runs]),
-            column([r.z_loss for r in runs]), any(r.dropout for r in runs),
-        )  # fmt: skip
 
 
 def signed(seed: int) -> int:
@@ -100,10 +74,11 @@ class PackedStep:
     def __init__(self, model: Stream, runs: list[RunConfig], bos: int, *, bf16: bool = False, compiled: bool = False):
         self.prepare(model, runs, bos)
         self.slots, n = optimiser.lay_out(model)
-        self.weights = optimiser.flatten(model, self.slots, n, torch.float32)
-        self.live = optimiser.flatten(model, self.slots, n, torch.bfloat16) if bf16 else self.weights
-        self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
-        self.decay = optimiser.decayed(self.slots, n).to(self.device) if any(r.weight_decay for r in runs) else 0.0
+        weights = optimiser.flatten(model, self.slots, n, torch.float32)
+        self.live = optimiser.flatten(model, self.slots, n, torch.bfloat16) if bf16 else weights
+        self.rows = optimiser.Rows(weights, torch.zeros_like(weights), torch.zeros_like(weights))
+        if any(run.weight_decay for run in runs):
+            self.rule = self.rule._replace(decayed=optimiser.decayed(self.slots, n).to(self.device))
         self._adamw = optimiser.adamw if compiled or self.device.type != "cpu" else optimiser.adamw_by_row
         self._update = self._clip_and_adamw
         if compiled:
@@ -114,16 +89,27 @@ class PackedStep:
         self.captures = compiled and self.device.type == "cuda"
 
     def prepare(self, model: Stream, runs: list[RunConfig], bos: int) -> None:
-        """Set up what does not depend on how parameters are kept: members, rates, counters."""
+        """Set up what does not depend on how parameters are kept: what members differ in, and counters."""
         self.model, self.bos, self.run, P = model, bos, runs[0], len(runs)
         self.device = next(model.parameters()).device
-        self.members = Members.of(runs, self.device)
+
+        def column(values: list, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=self.device)
+
+        self.seed_P = column([signed(r.seed) for r in runs], torch.int32)
+        self.dropout_P, self.z_loss_P = column([r.dropout for r in runs]), column([r.z_loss for r in runs])
+        self.noisy = any(r.dropout for r in runs)
+        rates = column([r.learning_rate for r in runs]), column([r.weight_decay for r in runs])
+        self.rule = optimiser.Rule(*rates, 0.0, self.run.clip, self.run.beta_1, self.run.beta_2)
         self.step = torch.zeros((), dtype=torch.int32, device=self.device)
         self.active = torch.ones(P, dtype=torch.bool, device=self.device)
         self.taken_P = torch.zeros(P, dtype=torch.int32, device=self.device)
         self.loss_P, self.norm_P, self.loss_sum_P = torch.zeros(3, P, device=self.device)
-        rates = self.members.learning_rate_P, self.members.weight_decay_P
-        self.rates = optimiser.Rates(*rates, self.run.beta_1, self.run.beta_2)
+
+    @property
+    def weights(self) -> Float[Tensor, "P n"]:
+        """The master weights, a row a member."""
+        return self.rows.weights
 
     def __call__(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
         """Train one step on `targets`; the inputs are the begin token and the targets before each."""
@@ -136,26 +122,30 @@ class PackedStep:
         self._graph.replay()  # type: ignore
 
     def _advance(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
-        noise = Noise.draw(self.members.seed_P, self.step, self.members.rate_P) if self.members.noisy else None
-        logits = self.model(begin(targets_PBT, self.bos), noise)
+        logits = self.model(begin(targets_PBT, self.bos), self.noise())
         with torch.no_grad():
-            loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.members.z_loss_P)
+            loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.z_loss_P)
         gradients = torch.autograd.grad(logits, list(self.model.parameters()), d_logits)
         with torch.no_grad():
-            flat = optimiser.gather_gradients(list(gradients), self.slots, self.weights.shape[1])
+            flat = optimiser.in_rows(list(gradients), self.slots, self.weights.shape[1])
             self._update(flat, loss_P)
 
     def _clip_and_adamw(self, flat: Float[Tensor, "P n"], loss_P: Float[Tensor, " P"]) -> None:
         """Move the weights, and count."""
+        norm_P, active = self._adamw(self.rows, flat, self.scheduled(), self.step, self.active)
+        if self.live is not self.rows.weights:
+            self.live.copy_(self.rows.weights)
+        self.count(norm_P, active, loss_P)
+
+    def noise(self, first: int = 0) -> Noise | None:
+        """Return where this step's dropout masks come from, if any member drops; `first` as in `Noise`."""
+        return Noise.draw(self.seed_P, self.step, self.dropout_P, first) if self.noisy else None
+
+    def scheduled(self) -> optimiser.Rule:
+        """Return the rule of this step: the peak rates times the schedule."""
         run = self.run
         factor = optimiser.schedule(self.step, run.steps, run.warmup, run.final_rate, run.schedule)
-        rates = self.rates._replace(learning_rate_P=self.rates.learning_rate_P * factor)
-        norm_P, active = self._adamw(
-            self.weights, self.first, self.second, flat, rates, self.decay, self.step, run.clip, self.active
-        )
-        if self.live is not self.weights:
-            self.live.copy_(self.weights)
-        self.count(norm_P, active, loss_P)
+        return self.rule._replace(learning_rate_P=self.rule.learning_rate_P * factor)
 
     def count(self, norm_P: Float[Tensor, " P"], active: Bool[Tensor, " P"], loss_P: Float[Tensor, " P"]) -> None:
         """Note a step taken: its losses, norms, and who is still active."""
@@ -189,14 +179,14 @@ class PackedStep:
     @property
     def state(self) -> dict[str, Tensor]:
         """What decides the future, as a checkpoint keeps it."""
-        return {"weights": self.weights, "first": self.first, "second": self.second} | self.counters
+        return self.rows._asdict() | self.counters
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up a state, and bring the working copy of the weights up to the master's."""
         for name, tensor in self.state.items():
             tensor.copy_(state[name])
-        if self.live is not self.weights:
-            self.live.copy_(self.weights)
+        if self.live is not self.rows.weights:
+            self.live.copy_(self.rows.weights)
 
     def halt(self, stopped_P: Bool[Tensor, " P"]) -> None:
         """Freeze members: they stay in the pack, but their weights no longer move."""

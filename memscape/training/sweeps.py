@@ -6,21 +6,22 @@ Repeating the call continues: finished runs are not trained again, begun packs g
 belongs to the plan that began it.
 """
 
+import contextlib
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import memscape.errors
 from memscape.errors import FolderError, MemscapeError
 from memscape.folder import claim, plain, read_json, write_json, writing
-from memscape.progress import Bar, Budget, bar, say
+from memscape.progress import Budget, bar, say
 from memscape.training import engines
 from memscape.training.plan import Pack, Plan
-from memscape.training.remote import Mirror, is_url, mirror_of
+from memscape.training.remote import is_url, mirror_of
 from memscape.training.runs import Runs
-from memscape.training.tracking import log_run, tracker
-from memscape.training.trainer import largest, prepare
+from memscape.training.tracking import log_runs, tracker
+from memscape.training.trainer import prepare
+from memscape.training.worker import BEAT_SECONDS, beat
 
 
 def sweep(
@@ -37,90 +38,61 @@ def sweep(
     Args:
         plan: what to train.
         out: the result folder, made if need be; or an fsspec URL that every worker reaches (`s3://bucket/book`).
-        engine: `local` (a worker a GPU, or a core), `ray` (a Ray cluster; pip install 'memscape[ray]').
+        engine: `local` (a worker a GPU, or a core), `ray` (a Ray cluster; pip install 'memscape[ray]'), `fsdp`.
         budget: stop cleanly after this time (`9m`, `90s`, seconds); `runs.left` says how many runs remain.
-        track: also show runs in `trackio` or `wandb`.
         device: `cpu`, `cuda`, `cuda:1`; None: every GPU there is, else the CPU.
+        track: also show runs in `trackio` or `wandb`.
 
     Raises:
         PlanError: unknown engine or device, or a pack that cannot be trained.
         FolderError: `out` belongs to another plan, is written to by another process, or cannot be written.
         CorpusError: the corpus is missing or too short.
+        MemscapeError: packs were lost (their workers died again and again); all other runs are finished.
     """
-    budget = Budget.parse(budget)
-    run_engine = engines.named(engine)
+    budget, train = Budget.parse(budget), engines.named(engine)
     module = tracker(track) if track else None
     mirror = mirror_of(str(out)) if is_url(out) else None
     folder = mirror.folder if mirror else Path(out)
+    lost: dict[str, str] = {}
     with writing(folder):
         if mirror:
             mirror.pull("plan.json", "runs/*/*.json", "runs/*/*.parquet")
         plan = _claimed(plan, folder)
         if mirror:
             mirror.push("plan.json")
-        for run in {_data(run): run for run in plan.runs}.values():
-            prepare(run, folder, largest(plan, run))
-        pending = [pack for pack in plan.packs if not _done(pack, folder)]
-        if pending and not budget.spent:
-            total = sum(run.tokens_seen for pack in pending for run in plan.members(pack))
-            with bar(f"sweep {plan.name}", total, "tokens") as progress:
-                sink = _Sweep(plan, folder, progress, mirror, module)
-                run_engine(
-                    str(out) if mirror else folder,
-                    [pack.pack_id for pack in pending],
-                    len(plan.packs),
-                    device,
-                    budget,
-                    sink,
-                )
-            sink.close()
+        for run in {run.data: run for run in plan.runs}.values():
+            prepare(plan, run, folder)
+        waiting = [pack.pack_id for pack in plan.packs if not _done(pack, folder)]
+        place = str(out) if mirror else str(folder.resolve())
+        if waiting and not budget.spent:
+            endings = train(place, waiting, len(plan.packs), device, budget)
+            with _shown(lambda: plan, folder), contextlib.closing(endings):
+                for pack_id, event in endings:
+                    pack = plan.pack(pack_id)
+                    match event["event"]:
+                        case "refused":
+                            raise getattr(memscape.errors, event["kind"], MemscapeError)(event["reason"])
+                        case "lost":
+                            lost[pack_id] = event["reason"]
+                        case "memory":
+                            plan, halves = plan.split(pack)
+                            write_json(folder / "plan.json", plan)
+                            if mirror:
+                                mirror.push("plan.json")
+                            say(f"pack {pack_id} does not fit ({event['reason']}); split into {' and '.join(halves)}.")
+                            waiting += halves
+                        case "finished":
+                            if mirror:
+                                mirror.pull(*(f"runs/{run_id}/*" for run_id in pack.run_ids))
+                            if module:
+                                log_runs(module, plan.name, [folder / "runs" / run_id for run_id in pack.run_ids])
+    if lost:
+        which = "; ".join(f"{pack_id}: {why}" for pack_id, why in sorted(lost.items()))
+        raise MemscapeError(f"{len(lost)} packs could not be trained ({which}); repeat the command to try again.")
     runs = Runs.load(folder)
     if not runs.complete:
         say(runs.summary)
     return runs
-
-
-class _Sweep:
-    """Keeps the plan on disk true while engines work: splits packs that do not fit, remembers failures and times."""
-
-    def __init__(self, plan: Plan, folder: Path, progress: Bar, mirror: Mirror | None, module: ModuleType | None):
-        self.plan, self.folder, self.bar, self.mirror, self.module = plan, folder, progress, mirror, module
-        self.lock, self.lost = threading.Lock(), {}
-
-    def progress(self, tokens: int) -> None:
-        with self.lock:
-            self.bar.advance(tokens)
-
-    def ended(self, pack_id: str, event: dict[str, Any]) -> list[str]:
-        with self.lock:
-            kind, pack = event["event"], self.plan.pack(pack_id)
-            if kind == "finished":
-                if self.mirror:
-                    self.mirror.pull(*(f"runs/{run_id}/*" for run_id in pack.run_ids))
-                if self.module:
-                    for run_id in pack.run_ids:
-                        log_run(self.module, self.plan.name, self.folder / "runs" / run_id)
-            if kind == "refused":
-                raise getattr(memscape.errors, event["kind"], MemscapeError)(event["reason"])
-            if kind == "lost":
-                self.lost[pack_id] = event["reason"]
-            if kind != "memory":
-                return []
-            self.plan = self.plan.split(pack)
-            write_json(self.folder / "plan.json", self.plan)
-            if self.mirror:
-                self.mirror.push("plan.json")
-            halves = [p.pack_id for p in self.plan.packs if p.pack_id in (f"{pack_id}a", f"{pack_id}b")]
-            say(f"pack {pack_id} does not fit ({event['reason']}); split into {' and '.join(halves)}.")
-            return halves
-
-    def close(self) -> None:
-        """Raise if packs could not be trained; everything else is finished and kept."""
-        if self.lost:
-            which = "; ".join(f"{pack}: {why}" for pack, why in sorted(self.lost.items()))
-            raise MemscapeError(
-                f"{len(self.lost)} packs could not be trained ({which}); repeat the command to try again."
-            )
 
 
 def _claimed(plan: Plan, folder: Path) -> Plan:
@@ -138,9 +110,34 @@ def _claimed(plan: Plan, folder: Path) -> Plan:
         raise FolderError(f"{path} is damaged ({problem}); choose another --out.") from problem
 
 
-def _data(run: Any) -> tuple:
-    return (run.corpus, run.tokenizer, run.model.seq_len, run.data_seed)
-
-
 def _done(pack: Pack, folder: Path) -> bool:
     return all((folder / "runs" / run_id / "result.json").exists() for run_id in pack.run_ids)
+
+
+@contextlib.contextmanager
+def _shown(plan: Callable[[], Plan], folder: Path) -> Iterator[None]:
+    """Show a progress bar of the tokens to train, fed by what each pack writes down while it is at work."""
+
+    def tokens(pack: Pack) -> int:
+        return sum(run.tokens_seen for run in plan().members(pack))
+
+    stop = threading.Event()
+    with bar(f"sweep {plan().name}", sum(map(tokens, plan().packs)), "tokens") as progress:
+
+        def look() -> None:
+            packs = plan().packs
+            now = sum(tokens(pack) if _done(pack, folder) else beat(folder, pack.pack_id) for pack in packs)
+            progress.advance(max(0, now - progress.done))
+
+        def watch() -> None:
+            while not stop.wait(BEAT_SECONDS):
+                look()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            look()

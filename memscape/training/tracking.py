@@ -34,17 +34,16 @@ def tracker(name: str) -> ModuleType:
         raise PlanError(f"tracker {name!r} is not installed; pip install {name}, or leave --track out.") from problem
 
 
-def log_run(module: ModuleType, project: str, folder: Path) -> None:
-    """Log the finished run of one run folder."""
-    try:
-        config = read_json(folder / "config.json")["memscape"]
-        result: dict[str, Any] = read_json(folder / "result.json")
-        module.init(project=project, name=folder.name, config=config)
-        for row in pyarrow.parquet.read_table(folder / "metrics.parquet").to_pylist():
-            module.log(
-                {name: value for name, value in row.items() if name not in ("run_id", "step")}, step=int(row["step"])
-            )
-        module.log({f"result/{name}": value for name, value in result.items() if isinstance(value, int | float)})
-        module.finish()
-    except Exception as problem:  # a tracker is a guest: whatever it raises must not stop a sweep
-        say(f"run {folder.name} was not tracked ({type(problem).__name__}: {problem}); its folder is whole.")
+def log_runs(module: ModuleType, project: str, folders: list[Path]) -> None:
+    """Log finished runs, each from its folder."""
+    for folder in folders:
+        try:
+            result: dict[str, Any] = read_json(folder / "result.json")
+            module.init(project=project, name=folder.name, config=read_json(folder / "config.json")["memscape"])
+            for row in pyarrow.parquet.read_table(folder / "metrics.parquet").drop(["run_id"]).to_pylist():
+                step = int(row.pop("step"))
+                module.log(row, step=step)
+            module.log({f"result/{name}": value for name, value in result.items() if isinstance(value, int | float)})
+            module.finish()
+        except Exception as problem:  # a tracker is a guest: whatever it raises must not stop a sweep
+            say(f"run {folder.name} was not tracked ({type(problem).__name__}: {problem}); its folder is whole.")

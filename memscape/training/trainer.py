@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memscape.data import Sequences, Split, batch_indices, split_corpus
+from memscape.data import Split, batch_indices, split_corpus
 from memscape.errors import FolderError
 from memscape.folder import write_json
 from memscape.models import build
@@ -49,23 +49,6 @@ class Outcome(NamedTuple):
     """Tokens this call trained on, all members together."""
 
 
-def prepare(run: RunConfig, folder: Path, n_tokens: int) -> Split:
-    """Return the split a run trains on, made once in the sweep's folder and mapped from there by every worker."""
-    name = f"{run.tokenizer}-T{run.model.seq_len}-s{run.data_seed}".replace("/", "_").replace(":", "_")
-    return split_corpus(
-        run.corpus, run.tokenizer, run.model.seq_len, run.data_seed, n_tokens, Path(folder) / "tokens" / name
-    )
-
-
-def largest(plan: Plan, run: RunConfig) -> int:
-    """Return the most unique tokens that any run of the plan on the same split asks for."""
-
-    def key(r: RunConfig) -> tuple:
-        return (r.corpus, r.tokenizer, r.model.seq_len, r.data_seed)
-
-    return max(r.n_tokens for r in plan.runs if key(r) == key(run))
-
-
 def train(
     plan: Plan,
     pack: Pack,
@@ -78,7 +61,8 @@ def train(
 ) -> Outcome:
     """Train a pack to its end, or until the budget is spent, and write its runs' folders.
 
-    `begin` makes the pack at step 0, `Packed.begin` unless several processes share it (sharded.py).
+    `progress` hears the tokens trained on so far. `begin` makes the pack at step 0, `Packed.begin` unless several
+    processes share it (sharded.py).
 
     Raises:
         torch.OutOfMemoryError: the pack does not fit; nothing was written.
@@ -95,12 +79,11 @@ def train(
         except FolderError as problem:
             say(str(problem))
     began, saved, run = work.at, time.monotonic(), runs[0]
-    each = work.tokens_a_step * len(runs)
-    progress(began * each)
+    tokens_a_step = len(runs) * run.batch_size * run.model.seq_len
     while work.at < run.steps and work.step.active.any():
-        before, due = work.at, min(s for s in evaluation_steps(run) if s > work.at)
+        progress(work.at * tokens_a_step)
+        due = min(step for step in evaluation_steps(run) if step > work.at)
         work.advance(min(due, (work.at // CHUNK + 1) * CHUNK))
-        progress((work.at - before) * each)
         if work.at == due:
             work.evaluate()
         spent = work.agreed(budget.spent)
@@ -108,17 +91,24 @@ def train(
             keep(work, place, pack, needed=spent)
             saved = time.monotonic()
         if spent and work.at < run.steps:
-            return Outcome(False, time.monotonic() - start, (work.at - began) * each)
+            return Outcome(False, time.monotonic() - start, (work.at - began) * tokens_a_step)
     if not (work.history and int(work.history[-1][0, 0]) == work.at):
         work.evaluate()
     keep(work, place, pack, needed=True)
-    outcome = Outcome(True, time.monotonic() - start, (work.at - began) * each)
-    if not work.writes:
-        return outcome
-    work.finish(Path(folder))
-    write_json(place.parent / "timing.json", {**outcome._asdict(), "device": str(device), "steps": work.at})
-    place.unlink(missing_ok=True)
+    outcome = Outcome(True, time.monotonic() - start, (work.at - began) * tokens_a_step)
+    if work.writes:
+        work.finish(Path(folder))
+        write_json(place.parent / "timing.json", {**outcome._asdict(), "device": str(device), "steps": work.at})
+        place.unlink(missing_ok=True)
     return outcome
+
+
+def evaluation_steps(run: RunConfig) -> list[int]:
+    """Return the steps after which a run is evaluated: each 1.5 times the one before, the last at the end.
+
+    Small sets are memorised early, and the best held-out loss comes before: even spacing would miss it.
+    """
+    return sorted({round(run.steps / 1.5**i) for i in range(run.evaluations)} - {0})
 
 
 def keep(work: "Packed", place: Path, pack: Pack, needed: bool) -> None:
@@ -134,17 +124,14 @@ def keep(work: "Packed", place: Path, pack: Pack, needed: bool) -> None:
         say(f"{problem} Training goes on without a checkpoint.")
 
 
-def evaluation_steps(run: RunConfig) -> list[int]:
-    """Return the steps after which a run is evaluated: each 1.5 times the one before, the last at the end.
+def prepare(plan: Plan, run: RunConfig, folder: Path) -> Split:
+    """Return the split a run trains on, made once in the sweep's folder and mapped from there by every worker.
 
-    Small sets are memorised early, and the best held-out loss comes before: even spacing would miss it.
+    It holds the most unique tokens that any run of the plan asks of the same split.
     """
-    return sorted({round(run.steps / 1.5**i) for i in range(run.evaluations)} - {0})
-
-
-def eagerly() -> contextlib.AbstractContextManager:
-    """Run compiled parts as written: evaluations are few and come in other shapes, each would be compiled anew."""
-    return torch.compiler.set_stance("force_eager")
+    name = f"{run.tokenizer}-T{run.model.seq_len}-s{run.data_seed}".replace("/", "_").replace(":", "_")
+    n_tokens = max(other.n_tokens for other in plan.runs if other.data == run.data)
+    return split_corpus(*run.data, n_tokens, Path(folder) / "tokens" / name)
 
 
 class Packed:
@@ -153,14 +140,9 @@ class Packed:
     writes = True
     """Whether this process writes files: where several share a pack, one does."""
 
-    def agreed(self, choice: bool) -> bool:
-        """Return the choice that all processes of the pack follow: here there is one."""
-        return choice
-
     def __init__(self, runs: list[RunConfig], splits: list[Split], step: PackedStep):
         self.runs, self.splits, self.step = runs, splits, step
         self.device, self.at = step.device, 0
-        self.tokens_a_step = runs[0].batch_size * runs[0].model.seq_len
         self.sets = [split.subset(run.n_tokens) for run, split in zip(runs, splits, strict=True)]
         self.floors = [subset.floor() for subset in self.sets]
         self.uniform = [math.log(n_predictable(*pair)) for pair in zip(splits, self.sets, strict=True)]
@@ -168,8 +150,8 @@ class Packed:
         longest = {id(s): max((x for x, y in zip(self.sets, splits, strict=True) if y is s), key=len) for s in splits}
         self.pool = Pool([longest[id(s)] for s in splits], self.device)
         self.offset_P = torch.tensor(self.pool.offsets, device=self.device)
-        self.held_out = [Pool([_opening(s, 4 * runs[0].n_evaluated) for s in held], self.device) for held in (
-            [s.fresh for s in splits], [s.other for s in splits])]  # fmt: skip
+        most = 4 * runs[0].n_evaluated
+        self.held_out = [Pool([getattr(s, name)[:most] for s in splits], self.device) for name in ("fresh", "other")]
         self.history: list[Tensor] = []
         self.converged = torch.zeros(len(runs), dtype=torch.bool)
         self._chunk: tuple[int, Tensor, list] | None = None
@@ -177,13 +159,21 @@ class Packed:
     @classmethod
     def begin(cls, plan: Plan, runs: list[RunConfig], folder: Path, device: torch.device) -> "Packed":
         """Return a pack at step 0: weights drawn, sequences on the device."""
-        made = {seed: prepare(r, folder, largest(plan, r)) for seed, r in {r.data_seed: r for r in runs}.items()}
-        splits = [made[run.data_seed] for run in runs]
+        made = {run.data: prepare(plan, run, folder) for run in {run.data: run for run in runs}.values()}
+        splits = [made[run.data] for run in runs]
         model = build(runs[0].model, len(runs))
         initialise(model, [run.seed for run in runs])
-        cuda = device.type == "cuda"
-        step = PackedStep(model.to(device), runs, splits[0].tokenizer.bos_id, bf16=cuda, compiled=cuda)
-        return cls(runs, splits, step)
+        return cls(runs, splits, cls.stepping(model.to(device), runs, splits[0].tokenizer.bos_id))
+
+    @staticmethod
+    def stepping(model, runs: list[RunConfig], bos: int) -> PackedStep:
+        """Return the step that trains `model`."""
+        cuda = next(model.parameters()).is_cuda
+        return PackedStep(model, runs, bos, bf16=cuda, compiled=cuda)
+
+    def agreed(self, choice: bool) -> bool:
+        """Return the choice that all processes of the pack follow: here there is one."""
+        return choice
 
     def advance(self, until: int) -> None:
         """Train up to step `until`."""
@@ -191,22 +181,39 @@ class Packed:
             self.step(self._targets(self.at))
             self.at += 1
 
+    def _targets(self, at: int) -> Tensor:
+        """The sequences of one step, (P, B, T)."""
+        chunk, place = divmod(at, CHUNK)
+        if self._chunk is None or self._chunk[0] != chunk:
+            walks = zip(self.sets, self.runs, strict=True)
+            rows = np.stack([batch_indices(len(s), CHUNK * r.batch_size, chunk, r.seed) for s, r in walks])
+            rows = torch.from_numpy(rows).to(self.device) + self.offset_P[:, None]
+            rows = rows.view(len(self.runs), CHUNK, -1).transpose(0, 1)
+            self._chunk = (chunk, rows, [] if self.pool.resident else self.pool.ahead(rows))
+        _, rows, read = self._chunk
+        return read[place].result().to(self.device, non_blocking=True) if read else self.pool[rows[place]]
+
     def evaluate(self) -> None:
         """Append one row of history a member, and apply the stop rules."""
         run = self.runs[0]
-        most = run.n_evaluated * (4 if self.at >= run.steps else 1)
-        with eagerly() if self.step.captures else contextlib.nullcontext():
-            row = self._measured(most)
+        # Compiled parts run as written here: evaluations are few and of other shapes, each would be compiled anew.
+        with torch.compiler.set_stance("force_eager") if self.step.captures else contextlib.nullcontext():
+            row = self._measured(run.n_evaluated * (4 if self.at >= run.steps else 1))
         self.history.append(row)
         losses = row[:, COLUMNS.index("train_loss")].tolist()
-        met = [met_floor(run, x, floor) for run, x, floor in zip(self.runs, losses, self.floors, strict=True)]
-        gone = [lost(x, uniform) for x, uniform in zip(losses, self.uniform, strict=True)]
-        self.converged |= torch.tensor(met) & self.step.active.cpu()
-        self.step.halt((torch.tensor(met) | torch.tensor(gone)).to(self.device))
+        met = torch.tensor([met_floor(*x) for x in zip(self.runs, losses, self.floors, strict=True)])
+        gone = torch.tensor([lost(*x) for x in zip(losses, self.uniform, strict=True)])
+        self.converged |= met & self.step.active.cpu()
+        self.step.halt((met | gone).to(self.device))
 
     def _measured(self, most: int) -> Tensor:
-        """One row of `COLUMNS` a member, from at most that many sequences of each set."""
-        rows = [_spread(len(s), most, self.device) + o for s, o in zip(self.sets, self.pool.offsets, strict=True)]
+        """One row of `COLUMNS` a member, from at most that many sequences of each set, the training set's spread."""
+
+        def spread(n: int) -> Tensor:
+            k = min(n, most)
+            return torch.arange(k, device=self.device) * n // k
+
+        rows = [spread(len(s)) + o for s, o in zip(self.sets, self.pool.offsets, strict=True)]
         measured = [evaluate(self.step.model, self.pool, rows, self.step.bos)]
         for pool, name in zip(self.held_out, ("fresh", "other"), strict=True):
             sizes = [min(most, len(getattr(s, name))) for s in self.splits]
@@ -246,28 +253,4 @@ class Packed:
 
     def weights_of(self, p: int) -> dict[str, Tensor]:
         """Return member p's parameters by name, without the pack axis."""
-        row = self.step.weights[p]
-        return {s.name: row[s.start : s.start + s.size].view(s.shape) for s in self.step.slots}
-
-    def _targets(self, at: int) -> Tensor:
-        """The sequences of one step, (P, B, T)."""
-        chunk, place = divmod(at, CHUNK)
-        if self._chunk is None or self._chunk[0] != chunk:
-            walks = zip(self.sets, self.runs, strict=True)
-            rows = np.stack([batch_indices(len(s), CHUNK * r.batch_size, chunk, r.seed) for s, r in walks])
-            rows = torch.from_numpy(rows).to(self.device) + self.offset_P[:, None]
-            rows = rows.view(len(self.runs), CHUNK, -1).transpose(0, 1)
-            self._chunk = (chunk, rows, [] if self.pool.resident else self.pool.ahead(rows))
-        _, rows, read = self._chunk
-        return read[place].result().to(self.device, non_blocking=True) if read else self.pool[rows[place]]
-
-
-def _opening(sequences: Sequences, n: int) -> Sequences:
-    """The first n sequences of a set, or all."""
-    return sequences if len(sequences) <= n else Sequences(sequences.tokens[:n], sequences.document[:n])
-
-
-def _spread(n: int, most: int, device: torch.device) -> Tensor:
-    """At most `most` indices spread evenly over 0 .. n - 1."""
-    k = min(n, most)
-    return torch.arange(k, device=device) * n // k
+        return {slot.name: slot.of(self.step.weights)[p] for slot in self.step.slots}

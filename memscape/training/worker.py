@@ -16,25 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from memscape.errors import MemscapeError
+from memscape.errors import FolderError, MemscapeError
 from memscape.folder import read_json, write_json, writing
 from memscape.progress import Budget
 
-BEAT_SECONDS = 5.0
-"""How often a pack that nobody listens to writes down how far it is."""
+BEAT_SECONDS = 1.0
+"""How often a pack writes down how far it is."""
 
 
-def run_pack(
-    out: str | Path,
-    pack_id: str,
-    device: str,
-    threads: int,
-    seconds: float | None,
-    tell: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any]:
-    """Train one pack of the plan in `out`, a folder or URL, and return how it ended.
+def run_pack(out: str | Path, pack_id: str, device: str, threads: int, until: float | None) -> dict[str, Any]:
+    """Train one pack of the plan in `out`, a folder or URL, to its end or the Unix time `until`; return how it ended.
 
-    `tell` hears of progress; without it progress is written to the pack's folder now and then (`beat` reads it).
+    Meanwhile the pack's folder says how far it is (`beat` reads it). The answer is that of `ending`.
     """
     import torch
 
@@ -43,20 +36,15 @@ def run_pack(
     from memscape.training.trainer import train
 
     torch.set_num_threads(threads)
-
     mirror = mirror_of(str(out)) if is_url(out) else None
     folder = mirror.folder if mirror else Path(out)
-
-    pulse = folder / "packs" / pack_id / "progress.json"
-    seen = {"tokens": 0, "at": time.monotonic()}
+    last = 0.0
 
     def progress(tokens: int) -> None:
-        seen["tokens"] += tokens
-        if tell:
-            tell({"event": "progress", "tokens": tokens})
-        elif time.monotonic() - seen["at"] > BEAT_SECONDS:
-            write_json(pulse, {"tokens": seen["tokens"]})
-            seen["at"] = time.monotonic()
+        nonlocal last
+        if time.monotonic() - last > BEAT_SECONDS:
+            write_json(folder / "packs" / pack_id / "progress.json", {"tokens": tokens})
+            last = time.monotonic()
         if mirror and mirror.late:
             mirror.push(f"packs/{pack_id}/*")
 
@@ -65,9 +53,10 @@ def run_pack(
             mirror.pull("plan.json", f"packs/{pack_id}/*")
         plan = Plan.load(folder)
         pack = plan.pack(pack_id)
+        budget = Budget(None if until is None else until - time.time())
         with writing(folder / "packs" / pack_id):
-            outcome = train(plan, pack, folder, device=device, budget=Budget(seconds), progress=progress)
-            pulse.unlink(missing_ok=True)
+            outcome = train(plan, pack, folder, device=device, budget=budget, progress=progress)
+            (folder / "packs" / pack_id / "progress.json").unlink(missing_ok=True)
         if mirror:
             mirror.push(f"packs/{pack_id}/*", *(f"runs/{run_id}/*" for run_id in pack.run_ids))
         return outcome
@@ -76,29 +65,29 @@ def run_pack(
 
 
 def beat(folder: Path, pack_id: str) -> int:
-    """Return the tokens that a pack in another process was last known to have trained on."""
-    path = folder / "packs" / pack_id / "progress.json"
-    return int(read_json(path)["tokens"]) if path.exists() else 0
+    """Return the tokens that a pack has trained on, as it last wrote down."""
+    try:
+        return int(read_json(folder / "packs" / pack_id / "progress.json")["tokens"])
+    except FolderError:  # it has not begun, or has just ended
+        return 0
 
 
 def ending(work: Callable[[], Any]) -> dict[str, Any]:
     """Return how a call of `train` ended, as an event of JSON values.
 
-    `{"event": "finished" | "stopped", "seconds", "tokens"}`, `{"event": "memory", "reason"}` if the pack does not
-    fit, or `{"event": "refused", "reason", "kind"}` for an error of the user's making.
+    `{"event": "finished" | "stopped"}`, `{"event": "memory", "reason"}` if the pack does not fit, or `{"event":
+    "refused", "reason", "kind"}` for an error of the user's making.
     """
     import torch
 
     try:
-        outcome = work()
+        return {"event": "finished" if work().finished else "stopped"}
     except torch.OutOfMemoryError as problem:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return {"event": "memory", "reason": str(problem).split(". ")[0]}
     except MemscapeError as problem:
         return {"event": "refused", "reason": str(problem), "kind": type(problem).__name__}
-    event = "finished" if outcome.finished else "stopped"
-    return {"event": event, "seconds": outcome.seconds, "tokens": outcome.tokens}
 
 
 def leave_with_driver(hear: Callable[[str], None] = lambda line: None) -> None:
@@ -119,13 +108,9 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is talk, not an answer
     requests: queue.Queue[str] = queue.Queue()
     leave_with_driver(requests.put)
-
-    def tell(event: dict[str, Any]) -> None:
-        print(json.dumps(event), file=answers, flush=True)
-
     while True:
         request = json.loads(requests.get())
-        tell(run_pack(out, request["pack"], device, threads, request["seconds"], tell))
+        print(json.dumps(run_pack(out, request["pack"], device, threads, request["until"])), file=answers, flush=True)
 
 
 if __name__ == "__main__":

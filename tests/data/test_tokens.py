@@ -1,14 +1,13 @@
 """Sequences: what nests, in which order they are seen, and the floor that their convention makes exact."""
 
 import math
-from itertools import islice
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memscape.data import Sequences, batch_indices, batches
+from memscape.data import Sequences
 from memscape.errors import CorpusError, FolderError
 
 
@@ -66,24 +65,14 @@ def test_the_floor_of_padded_lines_counts_their_tokens_only():
     assert Sequences(tokens, np.arange(3)).floor() == pytest.approx(math.log(3) / (7 / 3))
 
 
-def test_a_prefetched_stream_resumes_where_it_stopped():
-    """Batch k is the same whether the stream began at 0 or at k."""
-    pool = sequences(23, 4)
-    whole = list(islice(batches(pool, 7, seed=1), 12))
-    rest = list(islice(batches(pool, 7, seed=1, start=5), 7))
-    for step, (a, b) in enumerate(zip(whole[5:], rest, strict=True), 5):
-        np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(a, pool.tokens[batch_indices(23, 7, step, 1)])
-
-
 def test_sequences_on_disk_are_mapped_not_read(tmp_path):
-    """A set larger than memory can be opened; batches come out of the map; a damaged file is named."""
+    """A set larger than memory can be opened; a damaged file is named."""
     pool = sequences(9, 5)
     pool.save(tmp_path / "train")
     again = Sequences.load(tmp_path / "train")
     assert isinstance(again.tokens, np.memmap)
     np.testing.assert_array_equal(again.tokens, pool.tokens)
-    np.testing.assert_array_equal(next(batches(again, 4, seed=0)), next(batches(pool, 4, seed=0)))
+    np.testing.assert_array_equal(again[2:5].tokens, pool.tokens[2:5])
     (tmp_path / "train.npy").write_bytes(b"no array")
     with pytest.raises(FolderError, match=r"train.npy cannot be read"):
         Sequences.load(tmp_path / "train")

@@ -105,7 +105,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def pretrained(model: nn.Module, name: str = "tiny") -> Pretrained:
-    return Pretrained(model, tokenizer(), name, "float32", name)
+    return Pretrained(model, tokenizer(), name, "float32")
 
 
 def trained_a_little(model: nn.Module, steps: int = 60, length: int = 48, rate: float = 3e-3) -> nn.Module:

@@ -5,7 +5,7 @@ import torch
 
 from memscape.errors import ModelError
 from memscape.folder import write_json
-from memscape.models import ModelConfig, huggingface
+from memscape.models import ModelConfig, auto, huggingface
 from tests.models.families import CASES, NAMES, drawn, small
 
 transformers = pytest.importorskip("transformers")
@@ -50,7 +50,7 @@ def test_every_family_loads_through_auto_model(tmp_path, tokens, family, option)
     ours = drawn(config)
     tokens = tokens[:, :8] % 24
     huggingface.write(tmp_path, config, {name: p[0] for name, p in ours.named_parameters()}, bos_id=0)
-    huggingface.register()
+    auto.register()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     logits = ours(tokens[None])[0]
     assert (theirs(tokens).logits - logits).abs().max() < 1e-5
@@ -62,7 +62,7 @@ def test_a_family_of_ours_generates_and_shows_its_states(tmp_path):
     config = small("openelm", {})
     ours = drawn(config)
     huggingface.write(tmp_path, config, {name: p[0] for name, p in ours.named_parameters()}, bos_id=0)
-    huggingface.register()
+    auto.register()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     prompt = torch.tensor([[3, 1, 4]])
     made = theirs.generate(prompt, max_new_tokens=3, do_sample=False, pad_token_id=0)

@@ -3,7 +3,7 @@
 import pytest
 
 from memscape.errors import PlanError
-from memscape.models import ModelConfig, flops, nearest, parameters, scaled
+from memscape.models import ModelConfig, flops, parameters, scaled
 from memscape.models.openelm import paper_config
 
 
@@ -49,11 +49,3 @@ def test_the_dial_grows_and_fits_its_heads():
     counts = [parameters(c).n_params for c in configs]
     assert counts == sorted(counts)
     assert all(c.layers[0].n_heads * c.layers[0].d_head == c.d_model for c in configs)
-
-
-@pytest.mark.parametrize("target", [5_000, 100_000, 3_000_000])
-def test_nearest_is_nearest(target):
-    """No multiple of 8 comes closer in ratio."""
-    best = parameters(nearest(target, 264)).n_params
-    ratios = [abs(parameters(scaled(w, 264)).n_params / target) for w in range(8, 600, 8)]
-    assert max(best / target, target / best) == pytest.approx(min(max(r, 1 / r) for r in ratios))

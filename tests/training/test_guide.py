@@ -19,7 +19,7 @@ def test_the_five_commands_of_the_guide(tmp_path):
     """On 60 kB as book.txt: each command ends well, the grid is complete, the archive has weights."""
     commands = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.S)
     assert len(commands) == 5
-    text = "\n\n".join(document.text for document in open_corpus("sample").excerpt(60_000))
+    text = "\n\n".join(document.text for document in open_corpus("sample", limit=60_000))
     (tmp_path / "book.txt").write_text(text, encoding="utf-8")
     bin_folder = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}

@@ -32,7 +32,8 @@ def test_a_plan_survives_json():
 def test_a_split_keeps_every_run_and_the_order():
     """The halves stand where the pack stood; a pack of one cannot be split and says so."""
     plan = Plan.of([run(f"a{i}", seed=i) for i in range(5)], name="x", pack_size=8)
-    halved = plan.split(plan.packs[0])
+    halved, names = plan.split(plan.packs[0])
+    assert names == [p.pack_id for p in halved.packs]
     assert [p.run_ids for p in halved.packs] == [("a0", "a1", "a2"), ("a3", "a4")]
     single = Plan.of([run("a")], name="x")
     with pytest.raises(PlanError, match="lower its batch_size"):

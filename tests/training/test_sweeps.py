@@ -6,8 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +17,11 @@ from memscape.training.worker import run_pack
 from tests.training.small import assert_same_runs, small_plan
 
 
-def in_process(folder, packs, n_packs, device, budget, sink):
+def in_process(out, waiting, n_packs, device, budget):
     """An engine for tests: this process, one pack after another."""
-    for pack in packs:
-        waiting = [pack]
-        while waiting:
-            waiting += sink.ended(waiting[0], run_pack(folder, waiting[0], "cpu", 1, None))
-            waiting.pop(0)
+    while waiting:
+        pack_id = waiting.pop(0)
+        yield pack_id, run_pack(out, pack_id, "cpu", engines.threads_for(n_packs, "cpu"), None)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +89,7 @@ def test_a_pack_that_does_not_fit_is_split_and_the_plan_says_so(undisturbed, tmp
     real = worker.run_pack
 
     def tight(folder, pack_id, *rest):
-        pack = next(p for p in read_json(folder / "plan.json")["packs"] if p["pack_id"] == pack_id)
+        pack = next(p for p in read_json(Path(folder) / "plan.json")["packs"] if p["pack_id"] == pack_id)
         if len(pack["run_ids"]) > 1:
             return {"event": "memory", "reason": "CUDA out of memory"}
         return real(folder, pack_id, *rest)
@@ -126,99 +122,66 @@ def test_a_pack_that_is_lost_is_an_error_that_keeps_the_rest(tmp_path, monkeypat
     assert len(Runs.load(tmp_path)) == 2
 
 
-DRIVER = """
+STEPS = 600
+"""Of the sweeps that are killed: five deaths of less than 60 steps each cannot outlast them."""
+
+DRIVER = f"""
 import sys
-from memscape.training import sweep
+from memscape.training import engines, sweep
+from tests.training import mortal
 from tests.training.small import small_plan
-sweep(small_plan(steps=int(sys.argv[2])), sys.argv[1], engine=sys.argv[3])
+engines.Worker.module, engines.run_pack = mortal.__name__, mortal.run_pack
+sweep(small_plan(steps={STEPS}), sys.argv[1], engine=sys.argv[2])
 """
 
 
-@pytest.fixture
-def driver() -> Iterator[Callable[..., subprocess.Popen]]:
-    """Start sweeps in processes of their own; whatever happens, their pipes are closed at the end."""
-    started: list[subprocess.Popen] = []
-
-    def start(folder: Path, steps: int, engine: str = "local") -> subprocess.Popen:
-        started.append(_driver(folder, steps, engine))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The folder of an undisturbed sweep, long enough to be killed five times."""
+    folder = tmp_path_factory.mktemp("calm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(engines.ENGINES, "here", in_process)
+        sweep(small_plan(steps=STEPS), folder, engine="here")
+    return folder
 
 
-def _driver(folder: Path, steps: int, engine: str) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MEMSCAPE_CHECKPOINT_SECONDS": "0.2"}
-    command = [sys.executable, "-c", DRIVER, str(folder), str(steps), engine]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+def drive(folder: Path, deaths: list[str], engine: str) -> list[int]:
+    """Repeat the sweep in processes of its own until it ends well, and return how each ended; all `deaths` happen.
 
-
-def workers(pid: int) -> list[int]:
-    """The driver's worker processes: threads start them, so each task of the driver is asked."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [int(line.split()[0]) for line in found.splitlines() if "memscape.training.worker" in line]
-
-
-def at_work(process: subprocess.Popen, folder: Path, rng: random.Random) -> list[int]:
-    """Wait until a worker has written a checkpoint, and a random moment more; return the workers."""
-    start, deadline = time.time(), time.monotonic() + 120
-    while not any(p.stat().st_mtime > start for p in folder.glob("packs/*/checkpoint.safetensors") if p.exists()):
-        assert process.poll() is None, "the sweep ended before it could be killed: make it longer"
-        assert time.monotonic() < deadline, "no checkpoint in two minutes"
-        time.sleep(0.01)
-    time.sleep(rng.random() / 2)
-    return workers(process.pid)
+    A process is waited for until its last worker has closed stderr: workers leave when their driver has died.
+    """
+    coming = folder.with_name(f"{folder.name}-deaths")
+    coming.mkdir()
+    for i, death in enumerate(deaths):
+        (coming / str(i)).write_text(death)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MEMSCAPE_CHECKPOINT_SECONDS": "0",
+                   "MEMSCAPE_DEATHS": str(coming), "PYTHONPATH": str(Path(__file__).parents[2])}  # fmt: skip
+    codes = []
+    while not codes or codes[-1] == -signal.SIGKILL:
+        command = [sys.executable, "-c", DRIVER, str(folder), engine]
+        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=300)
+        codes.append(done.returncode)
+    assert codes[-1] == 0, done.stderr
+    assert {path.suffix for path in coming.iterdir()} == {".happened"}
+    return codes
 
 
 @pytest.mark.slow
-def test_killed_workers_and_drivers_leave_an_undisturbed_sweep(tmp_path, driver):
+def test_killed_workers_and_drivers_leave_an_undisturbed_sweep(calm, tmp_path):
     """kill -9 of a worker twice and of the driver three times, at random moments; the same command ends it equal."""
-    steps, rng, folder = 3500, random.Random(0), tmp_path / "killed"
-    calm = driver(tmp_path / "calm", steps)
-    assert calm.wait(timeout=300) == 0, calm.stderr.read()
-    for life in range(3):
-        process = driver(folder, steps)
-        alive = at_work(process, folder, rng)
-        if life < 2:
-            os.kill(rng.choice(alive), signal.SIGKILL)
-            alive = at_work(process, folder, rng)
-        assert process.poll() is None, "the sweep ended before it could be killed: make it longer"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        deadline = time.monotonic() + 30
-        while any(Path(f"/proc/{p}").exists() for p in alive):
-            assert time.monotonic() < deadline, "workers stay when their driver has died"
-            time.sleep(0.02)
-    last = driver(folder, steps)
-    assert last.wait(timeout=300) == 0, last.stderr.read()
-    assert_same_runs(tmp_path / "calm", folder)
+    rng = random.Random(0)
+    victims = ("worker", "driver", "driver", "worker", "driver")
+    codes = drive(tmp_path / "killed", [f"{victim} {rng.randrange(1, 60)}" for victim in victims], "local")
+    assert codes == [-signal.SIGKILL] * 3 + [0]
+    assert_same_runs(calm, tmp_path / "killed")
 
 
 @pytest.mark.slow
-def test_ray_trains_the_same_and_retries_a_killed_worker(tmp_path, driver):
-    """Two local Ray workers; one is killed mid-pack; the sweep ends equal to the local engine's."""
+def test_ray_trains_the_same_and_retries_a_killed_worker(calm, tmp_path):
+    """Two local Ray workers; one is killed mid-pack; the sweep ends equal to an undisturbed one."""
     pytest.importorskip("ray")
-    steps = 1500
-    calm = driver(tmp_path / "calm", steps)
-    assert calm.wait(timeout=300) == 0, calm.stderr.read()
-    process = driver(tmp_path / "ray", steps, "ray")
-    at_work(process, tmp_path / "ray", random.Random(0))
-    found = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
-    parents = {int(line.split()[0]): int(line.split()[1]) for line in found.splitlines()}
-
-    def descends(pid: int) -> bool:
-        while pid in parents and pid != process.pid:
-            pid = parents[pid]
-        return pid == process.pid
-
-    mine = [int(line.split()[0]) for line in found.splitlines() if "ray::run_pack" in line]
-    mine = [pid for pid in mine if descends(pid)]
-    assert mine, "no Ray worker of this sweep was found"
-    os.kill(mine[0], signal.SIGKILL)
-    assert process.wait(timeout=300) == 0, process.stderr.read()
-    assert_same_runs(tmp_path / "calm", tmp_path / "ray")
+    assert drive(tmp_path / "ray", ["worker 100"], "ray") == [0]
+    assert_same_runs(calm, tmp_path / "ray")
 
 
 def test_a_worker_tells_an_error_of_the_users_making_as_one_event(tmp_path):

@@ -91,7 +91,7 @@ def test_history_and_model_of_a_run_can_be_read(undisturbed):
     assert [name for name in table if name != "run_id"] == COLUMNS
     assert table["step"] == evaluation_steps(plan.by_id[run_id])
     assert table["train_loss"][-1] == pytest.approx(row["train_loss"])
-    split = trainer.prepare(plan.by_id[run_id], folder, 2048)
+    split = trainer.prepare(plan, plan.by_id[run_id], folder)
     tokens = torch.from_numpy(split.subset(row["n_tokens"]).tokens.astype("int64"))
     inputs = torch.nn.functional.pad(tokens[:, :-1], (1, 0), value=split.tokenizer.bos_id)
     logits = huggingface.read(folder / "runs" / run_id)(inputs[None])[0]
