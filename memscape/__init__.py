@@ -24,6 +24,7 @@ _ROOM_OF = {
     "advise": "laws",
     "audit": "claims",
     "study": "experiments",
+    "reproduce": "experiments",
     "report": "pages",
 }
 """Public name -> the room that defines it."""
@@ -31,6 +32,7 @@ _ROOM_OF = {
 
 if TYPE_CHECKING:
     from memscape.claims import audit as audit
+    from memscape.experiments import reproduce as reproduce
     from memscape.experiments import study as study
     from memscape.instruments import probe as probe
     from memscape.laws import advise as advise

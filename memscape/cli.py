@@ -32,6 +32,8 @@ Corpus = Annotated[
 Model = Annotated[str, typer.Option("--model", help="Hub name, folder, .gguf file, package:NAME, or stories260K.")]
 BudgetOption = Annotated[str | None, typer.Option("--budget", help="Stop cleanly after this time: 90s, 9m, 1.5h.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")]
+Engine = Annotated[str, typer.Option("--engine", help="local: a worker per GPU, one on CPU; ray: a Ray cluster.")]
+TrainingDevice = Annotated[str | None, typer.Option("--device", help="cpu or cuda; the GPU if there is one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print runs, tokens, FLOPs, memory and time, and stop.")]
 
 
@@ -163,10 +165,8 @@ def sweep(
     recipe: Annotated[str, typer.Argument(help="A recipe's name: laptop, smoke, ...")],
     out: Out = Path("runs/sweep"),
     corpus: Corpus = "sample",
-    engine: Annotated[
-        str, typer.Option("--engine", help="local: a worker per GPU, one on CPU; ray: a Ray cluster.")
-    ] = "local",
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; the GPU if there is one.")] = None,
+    engine: Engine = "local",
+    device: TrainingDevice = None,
     budget: BudgetOption = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -216,6 +216,8 @@ def advise(
         Path | None, typer.Option("--from", help="Folder whose fit.json to use; published laws without.")
     ] = None,
     gpu: Annotated[str | None, typer.Option("--gpu", help="Price the training on this GPU, e.g. h100.")] = None,
+    throughput: Annotated[float | None, typer.Option("--throughput", help="Its measured tokens/s.")] = None,
+    price: Annotated[float | None, typer.Option("--price", help="What an hour of it costs.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -226,7 +228,8 @@ def advise(
     _talk(quiet)
     from memscape.laws import advise
 
-    _show(advise(tokens=tokens, epochs_max=epochs_max, params=params, source=source, gpu=gpu, out=source), as_json)
+    out, cost = source if source and source.is_dir() else None, {"gpu": gpu, "throughput": throughput, "price": price}
+    _show(advise(tokens=tokens, epochs_max=epochs_max, params=params, source=source, out=out, **cost), as_json)
 
 
 @app.command(short_help="Run every claim of the paper as code.")
@@ -245,6 +248,50 @@ def audit(
     from memscape.claims import audit
 
     _show(audit(out=out, ids=only, results=results), as_json)
+
+
+@app.command(short_help="Repeat an experiment of the paper; without a name, list them.")
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="An experiment's name; leave out to list them.")] = None,
+    scale: Annotated[
+        str, typer.Option("--scale", help="smoke (seconds), laptop (minutes), gpu (one H100), paper (--dry-run only).")
+    ] = "laptop",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Result folder, runs/NAME-SCALE; repeating the command continues there."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed is an independent repetition.")] = 0,
+    corpus: Corpus = "sample",
+    model: Annotated[
+        str | None, typer.Option("--model", help="MODELs to look into, with commas, in place of the scale's own.")
+    ] = None,
+    tokenizer: Annotated[str, typer.Option("--tokenizer", help="GPT-2's tokenizer: a Hub name or a folder.")] = "gpt2",
+    engine: Engine = "local",
+    device: TrainingDevice = None,
+    budget: BudgetOption = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Repeat an experiment of the paper, or an open question: criteria fixed before it runs, and a verdict.
+
+    Example: memscape reproduce capacity --scale smoke --out runs/capacity
+    """
+    _talk(quiet)
+    from memscape import experiments
+
+    if name is None:
+        known = {each: experiments.named(each) for each in experiments.NAMES}
+        _show(
+            {each: known[each].question for each in known} if as_json else "\n".join(map(str, known.values())), as_json
+        )
+        return
+    options = {"scale": scale, "seed": seed, "corpus": corpus, "device": device}
+    if dry_run:
+        _show(experiments.cost(name, **options), as_json)
+        return
+    options |= {"model": model, "tokenizer": tokenizer, "engine": engine, "budget": budget}
+    _show(experiments.reproduce(name, out, **options), as_json)
 
 
 @app.command(short_help="How many patterns does an associative memory hold?")

@@ -184,13 +184,14 @@ def _known(id: str) -> Claim:
 
 
 def _trials(claim: Claim, results: Path) -> list[Trial]:
-    """What the claim's experiment measured for it; nothing if it has not been run."""
-    path = results / (claim.experiment or "") / "result.json"
-    if claim.experiment is None or not path.exists():
-        return []
-    try:
-        return ExperimentResult.model_validate(read_json(path)).claims.get(claim.id, [])
-    except ValidationError as problem:
-        raise FolderError(
-            f"{path} is no experiment result ({problem.errors()[0]['msg']}); reproduce it again."
-        ) from problem
+    """What experiments measured for the claim, its own experiment first; nothing if none has been run."""
+    own = results / (claim.experiment or "") / "result.json"
+    found = []
+    for path in sorted(results.glob("*/result.json"), key=lambda path: path != own):
+        try:
+            found += ExperimentResult.model_validate(read_json(path)).claims.get(claim.id, [])
+        except ValidationError as problem:
+            raise FolderError(
+                f"{path} is no experiment result ({problem.errors()[0]['msg']}); reproduce it again."
+            ) from problem
+    return found

@@ -77,10 +77,14 @@ class Trial(BaseModel):
     """Upper end; None: none."""
     sentence: str
     """The finding in one sentence, null and control included."""
+    undecided: str | None = None
+    """Why nothing may be concluded wherever the interval lies: too few sizes, training not finished."""
 
     @property
     def outcome(self) -> str:
         """Supported if the whole interval lies in the region, contradicted if none of it does, else undecided."""
+        if self.undecided is not None:
+            return OPEN
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
         below, above = self.measured.low, self.measured.high
