@@ -130,7 +130,8 @@ def _difference(one: Any, two: Any, name: str = "content") -> tuple[str, Any, An
 
 
 def _unwritable(path: Path, problem: OSError) -> FolderError:
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+    # numpy tells a short write by its counts alone, without an error number.
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT) or "requested and" in str(problem):
         return FolderError(f"the disk is full: {path} was not written; free some space and repeat the command.")
     return FolderError(f"cannot write {path} ({problem.strerror or problem}); choose an --out folder you may write to.")
 

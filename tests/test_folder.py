@@ -83,6 +83,13 @@ def test_a_full_disk_told_by_safetensors_is_the_same_line(tmp_path):
         write_whole(tmp_path / "a.safetensors", write)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_told_by_numpy_is_the_same_line(tmp_path):
+    """A short write comes as two counts and no error number."""
+    with pytest.raises(FolderError, match="the disk is full"):
+        write_whole(tmp_path / "a.npy", lambda part: np.zeros(100_000).tofile("/dev/full"))
+
+
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     """A file where a folder is needed: works as root too, where permissions do not bind."""
     (tmp_path / "file").write_text("")
