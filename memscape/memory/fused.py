@@ -26,11 +26,13 @@ from memscape.memory.rounding import Asked
 from memscape.memory.union import Neighbours, ranked
 
 LOG2E = math.log2(math.e)
+RUN = 16
+"""Groups that are first looked at as one when the best are chosen."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How the scan is cut: queries and patterns a tile, coordinates a step, patterns a group, warps, stages."""
+    """How the scan is cut: queries and patterns a tile, coordinates a step, patterns a group; warps, stages, loop."""
 
     BQ: int
     BM: int
@@ -38,6 +40,7 @@ class Tiling:
     GROUP: int
     warps: int
     stages: int
+    flat: bool = False
 
     @classmethod
     def of(cls, width: int) -> "Tiling":
@@ -46,7 +49,7 @@ class Tiling:
             return cls(128, 128, max(16, triton.next_power_of_2(width)), 128, 4, 3)
         if width <= 128:
             return cls(128, 128, 128, 128, 4, 2)
-        return cls(128, 256, 64, 32, 8, 3)
+        return cls(128, 256, 64, 32, 8, 3, flat=True)
 
 
 @dataclass(frozen=True)
@@ -95,27 +98,29 @@ def fused(
     n_queries, n_patterns, width = len(x), len(p), x.shape[1]
     cut = tiling or Tiling.of(3 * width if split else width)
     n_groups = triton.cdiv(n_patterns, cut.GROUP)
+    n_padded = triton.cdiv(n_groups, RUN) * RUN
     n_blocks = triton.cdiv(n_queries, cut.BQ)
     n_spans = max(1, min(triton.cdiv(n_patterns, cut.BM), triton.cdiv(16 * _processors(x.device), n_blocks)))
     span = triton.cdiv(triton.cdiv(n_patterns, n_spans), cut.BM) * cut.BM
     n_spans = triton.cdiv(n_patterns, span)
     sigma = (beta or 1.0) * LOG2E
     new = {"dtype": torch.float32, "device": x.device}
-    best = torch.empty(n_queries, n_groups, **new)
+    best = torch.empty(n_queries, n_padded, **new)
+    best[:, n_groups:] = -math.inf
     level, total, heat = torch.empty(3, n_spans, n_queries, **new).unbind()
     nothing = parts.query_norm  # a pointer that the kernel never follows
     masks = [nothing if m is None else m for m in _small(pairs)]
     flags = {"GROUPS": pairs.query_groups is not None, "SELF": pairs.self_index is not None}
     kernels.scan[(n_blocks, n_spans)](
         parts.queries, parts.patterns, parts.pattern_norm * sigma, *masks, best, level, total, heat,
-        n_queries, n_patterns, n_groups, span, 2 * sigma,
+        n_queries, n_patterns, n_padded, span, 2 * sigma,
         D=width, SPLIT=split, BQ=cut.BQ, BM=cut.BM, BK=cut.BK, GROUP=cut.GROUP,
-        ENERGY=beta is not None, **flags, OPERAND=_operand(parts.queries),
+        ENERGY=beta is not None, **flags, OPERAND=_operand(parts.queries), FLAT=cut.flat,
         num_warps=cut.warps, num_stages=cut.stages,
     )  # fmt: skip
 
     n_taken = min(k + max(3, 512 // cut.GROUP), n_groups)
-    peaks, groups = best.topk(min(n_taken + 1, n_groups), dim=1)
+    peaks, groups = _highest(best, min(n_taken + 1, n_groups))
     n_peaks = peaks.shape[1]
     bounds = (sigma, parts.gap, parts.residue)
     step = min(64, max(16, triton.next_power_of_2(width)))
@@ -147,6 +152,16 @@ def fused(
     doubt = error if asked.proven else missed
     settled = proven & (doubt <= asked.tolerance * energy.abs().clamp_min(1 / beta))
     return Neighbours(distance, index, proven, beta, energy, error, entropy), settled
+
+
+def _highest(best: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` highest of each row and their places: they lie in the `count` runs with the highest maxima."""
+    runs = best.view(len(best), -1, RUN)
+    if runs.shape[1] <= count:
+        return best.topk(count, dim=1)
+    chosen = runs.amax(2).topk(count, dim=1).indices
+    values, spots = runs.gather(1, chosen[:, :, None].expand(-1, -1, RUN)).flatten(1).topk(count, dim=1)
+    return values, chosen.gather(1, spots // RUN) * RUN + spots % RUN
 
 
 def _small(pairs: Pairs) -> list[Tensor | None]:

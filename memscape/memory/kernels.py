@@ -41,57 +41,60 @@ def prepare(
 
 @triton.jit
 @no_type_check
+def _load(rows, at, inside, WHOLE: tl.constexpr):
+    """Coordinates `at` of rows, zero where they are past the last."""
+    if WHOLE:
+        return tl.load(rows + at[None, :])
+    else:
+        return tl.load(rows + at[None, :], mask=inside[None, :], other=0.0)
+
+
+@triton.jit
+@no_type_check
 def scan(
     queries, patterns, bias, query_groups, pattern_groups, self_index, best, level, total, heat,
     n_queries, n_patterns, n_groups, span, scale,
     D: tl.constexpr, SPLIT: tl.constexpr, BQ: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
-    ENERGY: tl.constexpr, GROUPS: tl.constexpr, SELF: tl.constexpr, OPERAND: tl.constexpr,
+    ENERGY: tl.constexpr, GROUPS: tl.constexpr, SELF: tl.constexpr, OPERAND: tl.constexpr, FLAT: tl.constexpr,
 ):  # fmt: skip
-    """Walk one block of queries over one span of patterns; t = scale x.p - bias is -beta (d^2 - |x|^2) in bits."""
+    """Walk one block of queries over one span of patterns; t = scale x.p - bias is -beta (d^2 - |x|^2) in bits.
+
+    A row of a product lies on four threads, pairs of columns in turn. Each keeps sums of its own (the axis of 4), so
+    that none waits for the others before the end.
+    """
     span_number = tl.program_id(1)
     row = tl.program_id(0) * BQ + tl.arange(0, BQ)
     safe_row = tl.minimum(row, n_queries - 1).to(tl.int64)
     wide = tl.arange(0, BK)
-    STEPS: tl.constexpr = 3 if SPLIT else 1
+    STEPS: tl.constexpr = (D + BK - 1) // BK
+    PARTS: tl.constexpr = 3 if SPLIT else 1
     STRIDE: tl.constexpr = 2 * D if SPLIT else D
     ONCE: tl.constexpr = D <= BK and not SPLIT  # a query fits in one step and stays
     if ONCE:
-        q = tl.load(queries + safe_row[:, None] * D + wide[None, :], mask=wide[None, :] < D, other=0.0)
+        q = _load(queries + safe_row[:, None] * D, wide, wide < D, D == BK)
     if GROUPS:
         own_group = tl.load(query_groups + safe_row)
     if SELF:
         own = tl.load(self_index + safe_row)
-    top = tl.full((BQ,), FAR, tl.float32)
-    mass = tl.zeros((BQ,), tl.float32)
-    warmth = tl.zeros((BQ,), tl.float32)
+    top = tl.full((BQ, 4), FAR, tl.float32)
+    mass = tl.zeros((BQ, 4), tl.float32)
+    warmth = tl.zeros((BQ, 4), tl.float32)
     first = span_number * span
     last = tl.minimum(first + span, n_patterns)
-    for start in range(first, last, BM):
+    for start in tl.range(first, last, BM, flatten=FLAT):  # flat: loads for the next tile run ahead of this one's sums
         col = start + tl.arange(0, BM)
         safe_col = tl.minimum(col, n_patterns - 1).to(tl.int64)
         if ONCE:
-            if D == BK:
-                p = tl.load(patterns + safe_col[:, None] * D + wide[None, :])
-            else:
-                p = tl.load(patterns + safe_col[:, None] * D + wide[None, :], mask=wide[None, :] < D, other=0.0)
+            p = _load(patterns + safe_col[:, None] * D, wide, wide < D, D == BK)
             s = tl.dot(q.to(OPERAND), tl.trans(p.to(OPERAND)))
         else:
             s = tl.zeros((BQ, BM), tl.float32)
-            for step in range(0, STEPS * tl.cdiv(D, BK)):  # one loop, so that loads run ahead across the parts
-                if SPLIT:  # hi, lo, hi of the query with hi, hi, lo of the pattern
-                    part = step // tl.cdiv(D, BK)
-                    at = (step % tl.cdiv(D, BK)) * BK + wide
-                    at_q, at_p = at + tl.where(part == 1, D, 0), at + tl.where(part == 2, D, 0)
-                else:
-                    at = step * BK + wide
-                    at_q, at_p = at, at
-                if D % BK == 0:
-                    q = tl.load(queries + safe_row[:, None] * STRIDE + at_q[None, :])
-                    p = tl.load(patterns + safe_col[:, None] * STRIDE + at_p[None, :])
-                else:
-                    inside = (at < D)[None, :]
-                    q = tl.load(queries + safe_row[:, None] * STRIDE + at_q[None, :], mask=inside, other=0.0)
-                    p = tl.load(patterns + safe_col[:, None] * STRIDE + at_p[None, :], mask=inside, other=0.0)
+            for step in range(0, PARTS * STEPS):
+                at = (step % STEPS) * BK + wide
+                part = step // STEPS  # hi, lo, hi of the query with hi, hi, lo of the pattern
+                at_q, at_p = at + (part % 2) * D, at + (part // 2) * D
+                q = _load(queries + safe_row[:, None] * STRIDE, at_q, at < D, D % BK == 0)
+                p = _load(patterns + safe_col[:, None] * STRIDE, at_p, at < D, D % BK == 0)
                 s = tl.dot(q.to(OPERAND), tl.trans(p.to(OPERAND)), s)
         b = tl.load(bias + col, mask=col < n_patterns, other=-FAR)
         t = s * scale - b[None, :]
@@ -100,29 +103,28 @@ def scan(
             t = tl.where(own_group[:, None] == theirs[None, :], FAR, t)
         if SELF:
             t = tl.where(own[:, None] == col[None, :], FAR, t)
-        if GROUP == BM:
-            peak = tl.max(t, 1)
-            tl.store(best + safe_row * n_groups + start // GROUP, peak, mask=row < n_queries)
-        else:
-            peaks = tl.max(tl.reshape(t, (BQ, BM // GROUP, GROUP)), 2)
-            group = start // GROUP + tl.arange(0, BM // GROUP)
-            kept = (row < n_queries)[:, None] & (group < n_groups)[None, :]
-            tl.store(best + safe_row[:, None] * n_groups + group[None, :], peaks, mask=kept)
-            peak = tl.max(peaks, 1)
+        cells = tl.reshape(t, (BQ, BM // GROUP, GROUP // 8, 4, 2))
+        peaks = tl.max(tl.max(cells, 2), 3)
+        group = start // GROUP + tl.arange(0, BM // GROUP)
+        kept = (row < n_queries)[:, None] & (group < n_groups)[None, :]
+        tl.store(best + safe_row[:, None] * n_groups + group[None, :], tl.max(peaks, 2), mask=kept)
         if ENERGY:
-            higher = tl.maximum(top, peak)
+            higher = tl.maximum(top, tl.max(peaks, 1))
             drop = top - higher
-            y = t - higher[:, None]
+            y = cells - higher[:, None, None, :, None]
             e = tl.exp2(y)
             fade = tl.exp2(drop)
-            warmth = fade * (warmth + mass * drop) + tl.sum(e * y, 1)
-            mass = mass * fade + tl.sum(e, 1)
+            warmth = fade * (warmth + mass * drop) + tl.sum(tl.sum(tl.sum(e * y, 2), 3), 1)
+            mass = mass * fade + tl.sum(tl.sum(tl.sum(e, 2), 3), 1)
             top = higher
     if ENERGY:
+        highest = tl.max(top, 1)
+        drop = top - highest[:, None]
+        fade = tl.exp2(drop)
         at = span_number * n_queries + safe_row
-        tl.store(level + at, top, mask=row < n_queries)
-        tl.store(total + at, mass, mask=row < n_queries)
-        tl.store(heat + at, warmth, mask=row < n_queries)
+        tl.store(level + at, highest, mask=row < n_queries)
+        tl.store(total + at, tl.sum(mass * fade, 1), mask=row < n_queries)
+        tl.store(heat + at, tl.sum(fade * (warmth + mass * drop), 1), mask=row < n_queries)
 
 
 @triton.jit

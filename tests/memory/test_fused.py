@@ -1,6 +1,9 @@
 """The GPU kernel's numerics, run by Triton's interpreter on a CPU: odd sizes, masks, every way of cutting the work."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from memscape.memory import energies as e
 from memscape.memory.fused import Tiling, fused
 from memscape.memory.pairs import Pairs
 from memscape.memory.rounding import Asked
-from tests.memory.problems import activations, assert_exact, brute_force
+from tests.memory.problems import assert_exact, brute_force
 
 
 def cut(width: int, group: int = 32) -> Tiling:
@@ -55,17 +58,18 @@ def test_the_kernel_equals_float64_brute_force(n_queries, n_patterns, width, dty
     assert torch.allclose(found.entropy, e.entropy((-beta * table).softmax(1)), atol=1e-3 if split else 1e-4)
 
 
-def test_rows_the_kernel_cannot_prove_are_handed_on():
-    """Vectors like real activations, uncentred: what is certified is right, and split products certify no less."""
-    patterns = activations(200, 48, 5).bfloat16()
-    pairs = Pairs(patterns[:12] + 1, patterns)
+def test_split_products_settle_what_plain_ones_cannot():
+    """Far from the origin a product of raw vectors loses the distance; centred and split it settles nearly all rows."""
+    patterns = (200 + torch.randn(700, 48, generator=torch.Generator().manual_seed(5))).half()
+    pairs = Pairs(patterns[:24], patterns, self_index=torch.arange(24))
     table, _, _ = brute_force(pairs, 2)
     shares = []
     for split in (False, True):
         found, settled = fused(pairs, Asked(2, None), split=split, tiling=cut(48))
         assert_exact(found.index[settled], found.distance[settled], table[settled], 2)
-        shares.append(settled.float().mean())
-    assert shares[1] >= max(shares[0], 0.5)
+        shares.append(settled.float().mean().item())
+    assert shares[0] < 0.8
+    assert shares[1] > 0.95
 
 
 def test_a_query_without_partners_has_infinite_energy():
@@ -77,3 +81,54 @@ def test_a_query_without_partners_has_infinite_energy():
     assert found.energy.isinf().all()
     assert (found.index == -1).all()
     assert (found.entropy == 0).all()
+
+
+HOPPER = """
+from triton import compile, language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from memscape.memory import kernels
+from memscape.memory.fused import Tiling
+
+DOUBLE, FLAG, LONG, SMALL = {"energy", "error", "entropy", "missed"}, {"proven"}, {"groups", "spots", "index"}, \
+    {"query_groups", "pattern_groups", "self_index"}
+WHOLE = {"n_queries", "n_patterns", "n_groups", "span", "n_taken", "n_peaks", "n_kept", "n_spans", "n_rows"}
+REAL = {"scale", "sigma", "beta", "gap", "residue", "summing"}
+
+def build(kernel, warps=4, stages=3, double=(), **constants):
+    def kind(name):
+        if name in constants:
+            return "constexpr"
+        if name in WHOLE | REAL:
+            return "i32" if name in WHOLE else "fp32"
+        if name in ("queries", "patterns", "parts"):
+            return "*bf16"
+        groups = ((DOUBLE | set(double), "*fp64"), (FLAG, "*i1"), (LONG, "*i64"), (SMALL, "*i32"))
+        return next((type for names, type in groups if name in names), "*fp32")
+
+    signature = {name: kind(name) for name in kernel.arg_names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(signature) if signature[n].startswith("*")}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
+    return compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages})
+
+for width, split in ((64, False), (100, False), (1024, False), (1024, True)):
+    cut, masks = Tiling.of(3 * width if split else width), {"GROUPS": width < 128, "SELF": width < 128}
+    built = build(kernels.scan, cut.warps, cut.stages, D=width, SPLIT=split, BQ=cut.BQ, BM=cut.BM, BK=cut.BK,
+        GROUP=cut.GROUP, ENERGY=True, OPERAND=tl.bfloat16, FLAT=cut.flat, **masks)
+    assert "wgmma.mma_async" in built.asm["ptx"]
+    assert built.metadata.shared < 227 * 1024
+    build(kernels.rescore, K=10, D=width, BK=64, GROUP=cut.GROUP, **masks)
+    build(kernels.refine, double={"distance"}, D=width, BK=64, GROUP=cut.GROUP)
+    build(kernels.prepare, D=width, BK=128, ROWS=32, SPLIT=split)
+for whole in (True, False):
+    build(kernels.conclude, double={"distance"}, K=10, BQ=64, ALL_KEPT=whole, ALL_TAKEN=whole, ENERGY=True)
+"""
+
+
+@pytest.mark.slow
+def test_the_kernels_compile_for_a_gpu_that_is_not_here():
+    """What the interpreter accepts a compiler may not: all kernels, for an H100, products on its tensor cores."""
+    told = subprocess.run(
+        [sys.executable, "-c", HOPPER], env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr[-2000:]
