@@ -8,7 +8,7 @@ for a plain `nn.Module` that maps token ids (B, T) to logits (B, T, V).
     anatomy.sites               # embedding, layer 1 ... layer 30, final norm
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -160,11 +160,11 @@ def _matrix(module: nn.Module) -> Tensor | None:
     return weight if isinstance(weight, Tensor) and weight.dim() >= 2 else None
 
 
-def values(memory: nn.Module, n_coefficients: int) -> Float[Tensor, "F D"]:
+def values(memory: nn.Module, width: int) -> Float[Tensor, "F D"]:
     """Return the value vectors of a feed-forward memory, one row a coefficient, whichever way the matrix lies."""
     weight: Any = _matrix(memory)
     rows = weight.reshape(weight.shape[-2:])
-    return rows.T if isinstance(memory, nn.Linear) or len(rows) != n_coefficients else rows
+    return rows.T if isinstance(memory, nn.Linear) or rows.shape[1] != width else rows
 
 
 def unembedding(model: CausalLM) -> Float[Tensor, "V D"] | None:
@@ -179,28 +179,43 @@ def unembedding(model: CausalLM) -> Float[Tensor, "V D"] | None:
     return None
 
 
-Hook = Callable[[Tensor], None]
+Hook = Callable[[Tensor], Tensor | None]
+"""Sees a state, and returns None, or the state that takes its place."""
 
 
-def listening(hooks: ExitStack, anatomy: Anatomy, see: dict[str, Hook]) -> None:
+def listening(hooks: ExitStack, anatomy: Anatomy, see: Mapping[str, Hook]) -> None:
     """Call `see[site](state)` whenever a state passes a site; states come as the model has them."""
 
-    def entering(_module: nn.Module, args: tuple, kwargs: dict) -> None:
-        see["embedding"](_given(first((*args, *kwargs.values()))))
+    def entering(_module: nn.Module, args: tuple, kwargs: dict) -> Any:
+        state = _given(first((*args, *kwargs.values())))
+        new = see["embedding"](state)
+        return None if new is None else (_exchanged(args, state, new), _exchanged(kwargs, state, new))
 
     def leaving(site: str):
-        return lambda _module, _args, output: see[site](_given(first(output)))
+        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+            state = _given(first(output))
+            new = see[site](state)
+            return None if new is None else _exchanged(output, state, new)
+
+        return hook
 
     if "embedding" in see:
         hooks.callback(anatomy.blocks[0].register_forward_pre_hook(entering, with_kwargs=True).remove)
-    for i, block in enumerate(anatomy.blocks):
-        if f"layer {i + 1}" in see:
-            hooks.callback(block.register_forward_hook(leaving(f"layer {i + 1}")).remove)
-    if "final norm" in see:
-        last = anatomy.final_norm or anatomy.blocks[-1]
-        hooks.callback(last.register_forward_hook(leaving("final norm")).remove)
+    last = anatomy.final_norm or anatomy.blocks[-1]
+    for site, module in zip(anatomy.sites[1:], (*anatomy.blocks, last), strict=True):
+        if site in see:
+            hooks.callback(module.register_forward_hook(leaving(site)).remove)
 
 
 def _given(state: Tensor | None) -> Tensor:
     assert state is not None, "a layer that handed on a state when it was watched did not do so now"
     return state
+
+
+def _exchanged(value: Any, old: Tensor, new: Tensor) -> Any:
+    """Return arguments or outputs with one tensor exchanged."""
+    if isinstance(value, dict):
+        return {k: _exchanged(v, old, new) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_exchanged(v, old, new) for v in value)
+    return new if value is old else value

@@ -19,21 +19,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from memscape.instruments.anatomy import Anatomy, CausalLM
 from memscape.instruments.capture import Activations
-from memscape.instruments.contexts import Contexts
 from memscape.instruments.documents import average, averages
 from memscape.instruments.heads import Heads, watching
 from memscape.theory.measure import Measured
 
-METRICS = (
-    "agreement", "agreement_rest", "mass", "largest", "biased", "effective", "nearly", "sink", "chance", "update",
-)  # fmt: skip
+OF_A_HEAD = ("agreement", "agreement_rest", "mass", "largest", "biased", "effective", "nearly", "sink")
+METRICS = (*OF_A_HEAD, "chance", "update")
 
 QUERIES = 16
 """Queries asked in each context, over its last three quarters: the first positions see few keys."""
@@ -101,39 +98,6 @@ def search(heads: Heads, queries: int = QUERIES) -> Float[Tensor, "B H metrics"]
     return torch.cat([means, update[..., None]], dim=-1)
 
 
-def read(seen: Activations, contexts: Contexts, n_layers: int) -> dict[str, Any] | None:
-    """Return the metrics of all heads with intervals over documents, or None where no heads were seen.
-
-    Returns:
-        A list of one entry a head (`layer`, `head`, every metric, `regime`), the chance level, the queries asked, and
-        the largest difference to one Hopfield update.
-    """
-    heads: list[dict[str, Any]] = []
-    errors, chance, documents = [], [], np.zeros(0, dtype=np.int64)
-    for layer in range(n_layers):
-        if not seen.has(f"heads/{layer}"):
-            continue
-        values, rows = seen.watched(f"heads/{layer}")
-        documents = contexts.documents_C[rows]
-        per_head = values.double().numpy()
-        errors.append(per_head[..., METRICS.index("update")].max())
-        chance.append(per_head[..., METRICS.index("chance")].mean(1))
-        named = METRICS[:-2]
-        for h in range(per_head.shape[1]):
-            found = averages(per_head[:, h, : len(named)], documents, "share")
-            entry: dict[str, Any] = {"layer": layer + 1, "head": h + 1, **dict(zip(named, found, strict=True))}
-            heads.append(entry | {"regime": regime(entry["nearly"].value)})
-    if not heads:
-        return None
-    return {
-        "heads": heads,
-        "chance": average(np.mean(chance, axis=0), documents, "share"),
-        "queries": len(documents) * min(QUERIES, contexts.shape[1] - contexts.shape[1] // 4),
-        "update_error": float(max(errors)),
-        "regimes": {name: sum(h["regime"] == name for h in heads) for name in REGIMES},
-    }
-
-
 REGIMES = ("single pattern", "metastable", "global average")
 
 
@@ -142,15 +106,41 @@ def regime(nearly: float) -> str:
     return REGIMES[0] if nearly <= SINGLE else REGIMES[1] if nearly <= GLOBAL else REGIMES[2]
 
 
-def by_layer(seen: Activations, contexts: Contexts, layer: int) -> dict[str, Measured]:
-    """Return what this instrument says of one layer, all heads together: {} where its heads were not seen."""
-    if not seen.has(f"heads/{layer}"):
-        return {}
-    values, rows = seen.watched(f"heads/{layer}")
-    found = averages(values.double().numpy().mean(1), contexts.documents_C[rows], "share")
-    named = dict(zip(METRICS, found, strict=True))
+def read(seen: Activations, n_layers: int) -> dict[str, Any] | None:
+    """Return the metrics of all heads with intervals over documents, or None where no heads were seen.
+
+    Returns:
+        A list of one entry a head (`layer`, `head`, every metric, `regime`), the chance level, the queries asked, and
+        the largest difference to one Hopfield update.
+    """
+    found = {layer: noted for layer in range(n_layers) if (noted := seen.watched(f"heads/{layer}")) is not None}
+    if not found:
+        return None
+    heads: list[dict[str, Any]] = []
+    for layer, (values, text) in found.items():
+        for h, values_CX in enumerate(values.double().numpy().swapaxes(0, 1)):
+            metrics = averages(values_CX[:, : len(OF_A_HEAD)], text.documents_C, "share")
+            entry = {"layer": layer + 1, "head": h + 1, **dict(zip(OF_A_HEAD, metrics, strict=True))}
+            heads.append(entry | {"regime": regime(entry["nearly"].value)})
+    values, text = next(iter(found.values()))
+    length = text.shape[1]
     return {
-        "attention_agreement": named["agreement"].model_copy(update={"unit": "share of queries"}),
-        "attention_bias": named["biased"].model_copy(update={"unit": "total variation"}),
-        "attention_effective": named["effective"].model_copy(update={"unit": "share of keys"}),
+        "heads": heads,
+        "chance": average(values[:, 0, METRICS.index("chance")], text.documents_C, "share"),
+        "queries": text.shape[0] * min(QUERIES, length - length // 4),
+        "update_error": max(float(values[..., METRICS.index("update")].max()) for values, _ in found.values()),
+        "regimes": {name: sum(h["regime"] == name for h in heads) for name in REGIMES},
     }
+
+
+def by_layer(seen: Activations, layer: int) -> dict[str, Measured]:
+    """Return what this instrument says of one layer, all heads together: {} where its heads were not seen."""
+    if (noted := seen.watched(f"heads/{layer}")) is None:
+        return {}
+    values_CX, documents = noted[0].double().mean(1).numpy(), noted[1].documents_C
+    fields = {
+        "attention_agreement": ("agreement", "share of queries"),
+        "attention_bias": ("biased", "total variation"),
+        "attention_effective": ("effective", "share of keys"),
+    }
+    return {field: average(values_CX[:, METRICS.index(m)], documents, unit) for field, (m, unit) in fields.items()}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memscape.instruments.anatomy import Anatomy, CausalLM, dissect, first, logits, logits_of
+from memscape.instruments.anatomy import Anatomy, CausalLM, dissect, listening, logits, logits_of
 from memscape.instruments.contexts import Contexts
 from memscape.instruments.documents import average, median
 from memscape.memory.neighbours import search
@@ -47,60 +47,24 @@ class Rest:
         seen: dict[str, Tensor] = {}
         B = len(self.tokens)
 
-        def place(state: Tensor) -> Tensor:
-            flat = state.reshape(B, -1, self.anatomy.width).clone()
-            flat[:, -1] = states_BD.to(flat) if states_BD is not None else flat[:, -1]
-            return flat.view_as(state)
-
-        def entering(_module: Any, args: tuple, kwargs: dict) -> Any:
-            given = first((*args, *kwargs.values()))
-            assert given is not None
-            if site == "embedding":
-                args, kwargs = _replaced(args, kwargs, given, place(given))
-                given = first((*args, *kwargs.values()))
-                assert given is not None
-            seen["embedding"] = given.reshape(B, -1, self.anatomy.width)[:, -1]
-            return args, kwargs
-
-        def leaving(name: str):
-            def hook(_module: Any, _args: Any, output: Any) -> Any:
-                given = first(output)
-                assert given is not None
-                if name == site:
-                    output = _replaced((output,), {}, given, place(given))[0][0]
-                    given = first(output)
-                    assert given is not None
-                seen[name] = given.reshape(B, -1, self.anatomy.width)[:, -1]
-                return output
+        def see(name: str):
+            def hook(state: Tensor) -> Tensor | None:
+                flat = state.reshape(B, -1, self.anatomy.width)
+                if name == site and states_BD is not None:
+                    flat = torch.cat([flat[:, :-1], states_BD.to(flat)[:, None]], dim=1)
+                seen[name] = flat[:, -1]
+                return flat.view_as(state) if name == site else None
 
             return hook
 
         with ExitStack() as hooks, torch.no_grad():
-            blocks = self.anatomy.blocks
-            hooks.callback(blocks[0].register_forward_pre_hook(entering, with_kwargs=True).remove)
-            for i, block in enumerate(blocks):
-                hooks.callback(block.register_forward_hook(leaving(f"layer {i + 1}")).remove)
-            last = self.anatomy.final_norm
-            if last is not None:
-                hooks.callback(last.register_forward_hook(leaving("final norm")).remove)
+            listening(hooks, self.anatomy, {name: see(name) for name in self.anatomy.sites})
             if self.past is None:
                 answer = logits(self.model, self.tokens)
             else:
                 past = copy.deepcopy(self.past)  # the pass adds to it, and windowed caches forget
                 answer = self.model(input_ids=self.tokens[:, -1:], past_key_values=past, use_cache=True)
-        seen.setdefault("final norm", seen[f"layer {len(blocks)}"])
         return seen, logits_of(answer).reshape(B, -1, self.anatomy.vocabulary)[:, -1]
-
-
-def _replaced(args: tuple, kwargs: dict, old: Tensor, new: Tensor) -> tuple[tuple, dict]:
-    """Return the arguments with one tensor exchanged, one level of tuples deep."""
-
-    def swap(value: Any) -> Any:
-        if value is old:
-            return new
-        return tuple(new if v is old else v for v in value) if isinstance(value, tuple) else value
-
-    return tuple(swap(a) for a in args), {k: swap(v) for k, v in kwargs.items()}
 
 
 def basins(

@@ -25,10 +25,8 @@ from torch import Tensor
 from memscape.errors import ModelError
 from memscape.folder import write_whole
 from memscape.instruments.anatomy import Anatomy, CausalLM, dissect, listening, logits, logits_of, longest_context
-from memscape.instruments.contexts import Contexts, read_contexts
+from memscape.instruments.contexts import Contexts
 from memscape.progress import Budget, bar
-
-__all__ = ["Activations", "Contexts", "Moments", "Watch", "capture", "dissect", "forward", "read_contexts"]
 
 TOKENS_A_BATCH = {"cpu": 1024, "cuda": 16_384}
 """Tokens of one forward pass: a GPU needs many to be busy, two cores gain nothing beyond a thousand."""
@@ -64,31 +62,13 @@ class Moments:
     mean: Float[Tensor, " D"]
     variance: Float[Tensor, " D"]
 
-    def joined(self, other: "Moments") -> "Moments":
-        """Return the moments of both sets together (Chan, Golub & LeVeque 1979)."""
-        n = self.n + other.n
-        step, share = other.mean - self.mean, other.n / n
-        variance = (1 - share) * self.variance + share * other.variance + share * (1 - share) * step.square()
-        return Moments(n, self.mean + share * step, variance)
-
-
-def forward(
-    model: CausalLM, anatomy: Anatomy, tokens_BT: Int[Tensor, "B T"]
-) -> tuple[Float[Tensor, "B T V"], dict[str, Float[Tensor, "B T D"]]]:
-    """Return the logits of one batch and the residual stream at every site, in one forward pass."""
-    states: dict[str, Tensor] = {}
-    shape = (*tokens_BT.shape, anatomy.width)
-    with ExitStack() as hooks, torch.no_grad():
-        see = {site: lambda x, site=site: states.update({site: x.reshape(shape)}) for site in anatomy.sites}
-        listening(hooks, anatomy, see)
-        answer = logits_of(logits(model, tokens_BT))
-    return answer, states
-
 
 @dataclass(frozen=True)
 class Activations:
     """What a capture left on disk: read one site at a time."""
 
+    contexts: Contexts
+    """The text that was read."""
     folder: Path
     sites: tuple[str, ...]
     shards: int
@@ -100,14 +80,11 @@ class Activations:
         return torch.cat(self._read(name)).float()
 
     def moments(self, name: str) -> Moments:
-        """Return the moments of all states of one site, kept or not."""
-        parts = [Moments(int(n), m.double(), v.double()) for n, m, v in zip(
-            torch.cat(self._read("tokens")).tolist(), torch.cat(self._read(f"{name}/mean")),
-            torch.cat(self._read(f"{name}/variance")), strict=True)]  # fmt: skip
-        total = parts[0]
-        for part in parts[1:]:
-            total = total.joined(part)
-        return total
+        """Return the moments of all states of one site, kept or not: those of the batches, put together in float64."""
+        n = torch.cat(self._read("tokens")).double()[:, None]
+        mean, variance = (torch.cat(self._read(f"{name}/{of}")).double() for of in ("mean", "variance"))
+        middle = (n * mean).sum(0) / n.sum()
+        return Moments(int(n.sum()), middle, (n * (variance + (mean - middle).square())).sum(0) / n.sum())
 
     @property
     def loss_CT(self) -> Float[np.ndarray, "C T"]:
@@ -119,14 +96,10 @@ class Activations:
         """Whether the most likely token was the next one, if the capture was asked for it."""
         return torch.cat(self._read("hits")).numpy()
 
-    def watched(self, name: str) -> tuple[Tensor, Int[np.ndarray, " W"]]:
-        """Return what a watch noted, a row a context it saw, and which contexts these are."""
-        return torch.cat(self._read(name)), torch.cat(self._read("watched")).numpy()
-
-    def has(self, name: str) -> bool:
-        """Whether a watch noted something under this name."""
-        with safe_open(_shard(self.folder, 0), framework="pt") as file:
-            return name in file.keys()  # noqa: SIM118 (it is no dict)
+    def watched(self, name: str) -> tuple[Tensor, Contexts] | None:
+        """Return what a watch noted, a row a context it saw, and these contexts; None if it noted nothing."""
+        found = self._read(name)
+        return (torch.cat(found), self.contexts.at(torch.cat(self._read("watched")).numpy())) if found else None
 
     def _read(self, name: str) -> list[Tensor]:
         parts = []
@@ -176,58 +149,60 @@ def capture(
     _require_fit(model, anatomy, contexts)
     n, length = contexts.shape
     keep = contexts.spread(KEPT_STATES) if keep is None else keep
+    sites = tuple(anatomy.sites) if sites is None else sites
     device = next(model.parameters()).device
-    batch = max(1, TOKENS_A_BATCH.get(device.type, TOKENS_A_BATCH["cuda"]) // length)
-    batches = -(-n // batch)
-    group = -(-batches // MOST_SHARDS)
-    shards = -(-batches // group)
-    looked = set(np.linspace(0, batches - 1, min(batches, -(-watch_contexts // batch))).round().astype(int).tolist())
-    kept = tuple(anatomy.sites) if sites is None else sites
+    size = max(1, TOKENS_A_BATCH.get(device.type, TOKENS_A_BATCH["cuda"]) // length)
+    batches = [np.arange(i, min(i + size, n)) for i in range(0, n, size)]
+    group = -(-len(batches) // MOST_SHARDS)
+    shards = [batches[i : i + group] for i in range(0, len(batches), group)]
+    looks = np.linspace(0, len(batches) - 1, min(len(batches), -(-watch_contexts // size))).round()
+    looked = {int(i) * size for i in looks}
+
+    def read(rows: np.ndarray) -> dict[str, Tensor]:
+        tokens = torch.from_numpy(contexts.tokens_CT1[rows]).long().to(device)
+        own = rows[np.isin(rows, keep)]
+        looking = watches if int(rows[0]) in looked else ()
+        noted = _batch(model, anatomy, tokens, torch.from_numpy(own - rows[0]).to(device), sites, looking, hits)
+        if looking:
+            noted["watched"] = torch.from_numpy(rows)
+        if len(own):
+            noted["context"], noted["document"] = (torch.from_numpy(x) for x in (own, contexts.documents_C[own]))
+            noted["ids"] = torch.from_numpy(contexts.tokens_CT1[own])
+        return noted
+
     with bar(title, n * length, "tokens") as progress:
-        for i in range(shards):
+        for i, shard in enumerate(shards):
             path = _shard(folder, i)
             if not path.exists():
                 if budget is not None:
-                    budget.check(f"{shards - i} of {shards} shards of {title}")
-                notes: list[dict[str, Tensor]] = []
-                for b in range(i * group, min((i + 1) * group, batches)):
-                    rows = np.arange(b * batch, min((b + 1) * batch, n))
-                    looking = watches if b in looked else ()
-                    note = _batch(model, anatomy, contexts, rows, keep, kept, looking, hits)
-                    notes.append(note)
-                    progress.advance(len(rows) * length)
+                    budget.check(f"{len(shards) - i} of {len(shards)} shards of {title}")
+                notes = [read(rows) for rows in shard]
                 names = {name for note in notes for name in note}
                 out = {k: torch.cat([x[k] for x in notes if k in x]).contiguous() for k in sorted(names)}
                 write_whole(path, lambda part, out=out: save_file(out, part))
-            else:
-                progress.advance((min((i + 1) * group * batch, n) - i * group * batch) * length)
-    return Activations(folder, kept, shards, keep)
+            progress.advance(sum(map(len, shard)) * length)
+    return Activations(contexts, folder, sites, len(shards), keep)
 
 
 def _batch(
     model: CausalLM,
     anatomy: Anatomy,
-    contexts: Contexts,
-    rows: np.ndarray,
-    keep: np.ndarray,
+    tokens_BT1: Tensor,
+    keep: Tensor,
     sites: tuple[str, ...],
     watches: tuple[Watch, ...],
     hits: bool,
 ) -> dict[str, Tensor]:
     """Run one batch and return, on the CPU, its losses, moments, kept states and what the watches noted."""
-    device = next(model.parameters()).device
-    tokens = torch.from_numpy(contexts.tokens_CT1[rows]).long().to(device)
-    mine = torch.from_numpy(np.flatnonzero(np.isin(rows, keep))).to(device)
-    shape = (len(rows), tokens.shape[1] - 1, anatomy.width)
-    noted: dict[str, Tensor] = {}
+    shape = (len(tokens_BT1), tokens_BT1.shape[1] - 1, anatomy.width)
+    noted: dict[str, Tensor] = {"tokens": torch.tensor([shape[0] * shape[1]])}
 
     def reduce(site: str):
         def see(state: Tensor) -> None:
-            flat = state.reshape(-1, anatomy.width)
-            variance, mean = torch.var_mean(flat.float(), 0, correction=0)
+            variance, mean = torch.var_mean(state.reshape(-1, anatomy.width).float(), 0, correction=0)
             noted[f"{site}/mean"], noted[f"{site}/variance"] = mean[None], variance[None]
-            if len(mine):
-                noted[site] = state.reshape(shape)[mine]
+            if len(keep):
+                noted[site] = state.reshape(shape)[keep]
 
         return see
 
@@ -235,8 +210,8 @@ def _batch(
         listening(hooks, anatomy, {site: reduce(site) for site in sites})
         for watch in watches:
             hooks.enter_context(watch.on(model, anatomy))
-        answer = logits_of(logits(model, tokens[:, :-1])).reshape(*shape[:2], -1)
-        noted |= _losses(answer, tokens[:, 1:], hits)
+        answer = logits_of(logits(model, tokens_BT1[:, :-1])).reshape(*shape[:2], -1)
+        noted |= _losses(answer, tokens_BT1[:, 1:], hits)
     for watch in watches:
         noted |= watch.take()
     noted = {name: values.cpu() for name, values in noted.items()}
@@ -245,15 +220,20 @@ def _batch(
             raise ModelError(f"the states at {site!r} are not finite; run the model in --dtype float32.")
     if not torch.isfinite(noted["loss"]).all():
         raise ModelError("the losses are not finite; run the model in --dtype float32.")
-    noted["tokens"] = torch.tensor([shape[0] * shape[1]])
-    if watches:
-        noted["watched"] = torch.from_numpy(rows)
-    if len(mine):
-        own = rows[mine.cpu().numpy()]
-        noted["context"] = torch.from_numpy(own)
-        noted["document"] = torch.from_numpy(contexts.documents_C[own])
-        noted["ids"] = torch.from_numpy(contexts.tokens_CT1[own])
     return noted
+
+
+def forward(
+    model: CausalLM, anatomy: Anatomy, tokens_BT: Int[Tensor, "B T"]
+) -> tuple[Float[Tensor, "B T V"], dict[str, Float[Tensor, "B T D"]]]:
+    """Return the logits of one batch and the residual stream at every site, in one forward pass."""
+    states: dict[str, Tensor] = {}
+    shape = (*tokens_BT.shape, anatomy.width)
+    with ExitStack() as hooks, torch.no_grad():
+        see = {site: lambda x, site=site: states.update({site: x.reshape(shape)}) for site in anatomy.sites}
+        listening(hooks, anatomy, see)
+        answer = logits_of(logits(model, tokens_BT))
+    return answer, states
 
 
 def _losses(logits_BTV: Tensor, targets_BT: Tensor, hits: bool) -> dict[str, Tensor]:

@@ -55,9 +55,8 @@ def participation(cloud: Cloud) -> Measured:
 
     def count(w: np.ndarray) -> np.ndarray:
         trace = (w @ variance) / (w @ size)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            square = np.einsum("rd,de,re->r", w, squares, w) / np.einsum("rd,de,re->r", w, pairs, w)
-            return trace**2 / square
+        square = np.einsum("rd,de,re->r", w, squares, w) / np.einsum("rd,de,re->r", w, pairs, w)
+        return trace**2 / square
 
     return resampled(count, D, "dimensions")
 

@@ -20,19 +20,21 @@ def average(values_Q: ArrayLike, documents_Q: ArrayLike, unit: str) -> Measured:
     return ratio(values, np.where(np.isnan(values), np.nan, 1.0), documents_Q, unit)
 
 
+def averages(values_QX: np.ndarray, documents_Q: ArrayLike, unit: str) -> list[Measured]:
+    """Return the mean over states of each column, all columns under the same draws; every value counts."""
+    documents, owner = np.unique(np.asarray(documents_Q), return_inverse=True)
+    mine = np.eye(len(documents))[:, owner]
+    sums, sizes = mine @ values_QX, mine.sum(1)
+    return _columns(lambda w: (w @ sums) / (w @ sizes)[:, None], len(documents), unit)
+
+
 def ratio(above_Q: ArrayLike, below_Q: ArrayLike, documents_Q: ArrayLike, unit: str) -> Measured:
     """Return sum(above) / sum(below) over states, with its interval over documents."""
     above, below = np.asarray(above_Q, dtype=np.float64), np.asarray(below_Q, dtype=np.float64)
     kept = np.isfinite(above) & np.isfinite(below)
     documents, owner = np.unique(np.asarray(documents_Q)[kept], return_inverse=True)
-    a = np.bincount(owner, weights=above[kept], minlength=len(documents))
-    b = np.bincount(owner, weights=below[kept], minlength=len(documents))
-
-    def share(weights_RD: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (weights_RD @ a) / (weights_RD @ b)
-
-    return resampled(share, len(documents), unit)
+    a, b = (np.bincount(owner, weights=x[kept], minlength=len(documents)) for x in (above, below))
+    return resampled(lambda w: (w @ a) / (w @ b), len(documents), unit)
 
 
 def median(values_Q: ArrayLike, documents_Q: ArrayLike, unit: str) -> Measured:
@@ -53,46 +55,43 @@ def median(values_Q: ArrayLike, documents_Q: ArrayLike, unit: str) -> Measured:
     return resampled(middle, len(documents), unit)
 
 
-def resampled(statistic: Callable[[np.ndarray], np.ndarray], n: int, unit: str, over: str = "documents") -> Measured:
+def auroc(mine_M: np.ndarray, others_N: np.ndarray, documents_M: np.ndarray, documents_N: np.ndarray) -> Measured:
+    """Return the chance that one of mine has a higher value than another, ties half, with its interval over documents.
+
+    Documents that both have part in are drawn together.
+    """
+    documents = np.union1d(documents_M, documents_N)
+    a, b = ((x[:, None] == documents).astype(np.float64) for x in (documents_M, documents_N))
+    above = (mine_M[:, None] > others_N) + 0.5 * (mine_M[:, None] == others_N)
+    won, pairs = a.T @ above @ b, np.outer(a.sum(0), b.sum(0))
+    return resampled(lambda w: ((w @ won) * w).sum(1) / ((w @ pairs) * w).sum(1), len(documents), "AUROC")
+
+
+def resampled(statistic: Callable[[np.ndarray], np.ndarray], n: int, unit: str) -> Measured:
     """Return a statistic of weighted documents: `statistic` maps weights (R, n) to values (R,); all ones is the value.
 
     Raises ValueError if no document has a value, or they make no finite number.
     """
+    return _columns(lambda w: statistic(w)[:, None], n, unit)[0]
+
+
+def _columns(statistic: Callable[[np.ndarray], np.ndarray], n: int, unit: str) -> list[Measured]:
+    """Return one number for each of X columns: `statistic` maps weights (R, n) to values (R, X)."""
     if n == 0:
         raise ValueError("expected values of at least one document, got none")
-    value = float(statistic(np.ones((1, n)))[0])
-    if not np.isfinite(value):
-        raise ValueError("expected values that make a number, got none: too few states, or all of them copies")
-    if n == 1:
-        return Measured(value=value, unit=unit, n=1)
-    few = n < FEWEST_CLUSTERS
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    found = statistic(np.eye(n) if few else draws.astype(np.float64))
-    found = found[np.isfinite(found)]
-    if len(found) == 0:
-        return Measured(value=value, unit=unit, n=n)
-    low, high = (found.min(), found.max()) if few else np.quantile(found, [0.025, 0.975])
-    name = f"range of {n} {over}" if few else f"95 % bootstrap over {n} {over}"
-    return Measured(value=value, unit=unit, n=n, low=float(low), high=float(high), interval=name)
-
-
-def averages(values_QX: np.ndarray, documents_Q: ArrayLike, unit: str) -> list[Measured]:
-    """Return the mean over states of each column, as `average` does, all columns under the same draws."""
-    documents, owner = np.unique(np.asarray(documents_Q), return_inverse=True)
-    n, values = len(documents), np.asarray(values_QX, dtype=np.float64)
-    sums = np.zeros((n, values.shape[1]))
-    np.add.at(sums, owner, np.nan_to_num(values))
-    sizes = np.zeros_like(sums)
-    np.add.at(sizes, owner, ~np.isnan(values))
     few = n < FEWEST_CLUSTERS
     draws = np.eye(n) if few else np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = sums.sum(0) / sizes.sum(0)
-        found = (draws @ sums) / (draws @ sizes)
-    low, high = (found.min(0), found.max(0)) if few else np.nanquantile(found, [0.025, 0.975], axis=0)
-    name = "none" if n == 1 else f"range of {n} documents" if few else f"95 % bootstrap over {n} documents"
-    ends = [(None, None)] * len(value) if n == 1 else list(zip(low.tolist(), high.tolist(), strict=True))
-    return [
-        Measured(value=v, unit=unit, n=n, low=a, high=b, interval=name)
-        for v, (a, b) in zip(value.tolist(), ends, strict=True)
-    ]
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold no document that has a value
+        values, found = statistic(np.ones((1, n)))[0], statistic(draws.astype(np.float64))
+    if not np.isfinite(values).all():
+        raise ValueError("expected values that make a number, got none: too few states, or all of them copies")
+    name = f"range of {n} documents" if few else f"95 % bootstrap over {n} documents"
+
+    def measured(value: float, draws_R: np.ndarray) -> Measured:
+        kept = draws_R[np.isfinite(draws_R)]
+        if n == 1 or len(kept) == 0:
+            return Measured(value=value, unit=unit, n=n)
+        low, high = (kept.min(), kept.max()) if few else np.quantile(kept, [0.025, 0.975])
+        return Measured(value=value, unit=unit, n=n, low=float(low), high=float(high), interval=name)
+
+    return [measured(value, column) for value, column in zip(values.tolist(), found.T, strict=True)]

@@ -21,7 +21,7 @@ from scipy.stats import beta as beta_distribution
 from memscape.errors import CorpusError
 from memscape.instruments.anatomy import CausalLM, logits, logits_of
 from memscape.instruments.contexts import Contexts
-from memscape.instruments.documents import average, resampled
+from memscape.instruments.documents import auroc, average
 from memscape.theory.bits import extracted
 from memscape.theory.measure import Measured
 
@@ -117,15 +117,15 @@ def _against(loss_CT: np.ndarray, contexts: Contexts, reference: tuple) -> dict[
     """Compare documents with the reference: extractable share, loss, how often a document's loss is unusually low."""
     hits, loss, text = reference
     mine, theirs = _of_documents(loss_CT, contexts), _of_documents(loss, text)
+    rows = np.arange(len(mine) + len(theirs))
     percentile = np.searchsorted(np.sort(theirs), mine, side="right") / len(theirs)
-    runs = spans(hits)
     return {
         "extractable": extractable(hits, text.documents_C),
         "loss": average(loss.mean(1), text.documents_C, "nats/token"),
-        "longest_span": runs[0][2] if runs else 0,
-        "percentile": average(percentile, np.arange(len(mine)), "share of reference documents with a lower loss"),
-        "unusually_low": average(percentile <= 0.05, np.arange(len(mine)), "share of documents"),
-        "below": two_sample(mine, theirs),
+        "longest_span": max((length for _, _, length in spans(hits)), default=0),
+        "percentile": average(percentile, rows[: len(mine)], "share of reference documents with a lower loss"),
+        "unusually_low": average(percentile <= 0.05, rows[: len(mine)], "share of documents"),
+        "below": auroc(-mine, -theirs, rows[: len(mine)], rows[len(mine) :]),
         "n_documents": len(theirs),
     }
 
@@ -133,20 +133,6 @@ def _against(loss_CT: np.ndarray, contexts: Contexts, reference: tuple) -> dict[
 def _of_documents(loss_CT: np.ndarray, contexts: Contexts) -> np.ndarray:
     owner = contexts.documents_C
     return np.array([loss_CT[owner == d].mean() for d in np.unique(owner)])
-
-
-def two_sample(mine: np.ndarray, theirs: np.ndarray) -> Measured:
-    """Return the chance that a document has a lower loss than a reference document (AUROC), documents resampled."""
-    lower = (mine[:, None] < theirs) + 0.5 * (mine[:, None] == theirs)
-    a, b = lower.shape
-
-    def area(w: np.ndarray) -> np.ndarray:
-        mine_w, theirs_w = w[:, :a], w[:, a:]
-        total = mine_w.sum(1) * theirs_w.sum(1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.einsum("ra,ab,rb->r", mine_w, lower, theirs_w) / total
-
-    return resampled(area, a + b, "AUROC")
 
 
 def read_canaries(path: Path | str) -> list[str]:

@@ -6,19 +6,18 @@ by the participation ratio (sum w)² / sum w² of w_i = |m_i| |v_i|, and whether
 that comes next (among its ten most promoted tokens, by the output head), against the same with untrained weights.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from memscape.instruments.anatomy import Anatomy, CausalLM, first, unembedding, values
 from memscape.instruments.capture import Activations
-from memscape.instruments.contexts import Contexts
 from memscape.instruments.documents import average
 from memscape.theory.measure import Measured
 
@@ -38,7 +37,7 @@ def positions(length: int) -> Tensor:
 
 
 class MemoryWatch:
-    """Notes, of every feed-forward layer, the effective number of memories and the largest one; a `Watch`."""
+    """Notes, of every feed-forward layer, the effective share of its memories and the largest one; a `Watch`."""
 
     def __init__(self) -> None:
         self.found: dict[str, Tensor] = {}
@@ -46,31 +45,31 @@ class MemoryWatch:
     @contextmanager
     def on(self, model: CausalLM, anatomy: Anatomy) -> Iterator[None]:
         """See the coefficients of every layer within."""
+        shape: list[int] = []
+
+        def reading(_module: Any, args: tuple, kwargs: dict) -> None:
+            shape[:] = (kwargs["input_ids"] if "input_ids" in kwargs else args[0]).shape
+
+        def noting(layer: int):
+            def hook(memory: Any, args: tuple) -> None:
+                coefficients = first(args)
+                if coefficients is None or coefficients.numel() % math.prod(shape):
+                    return
+                at = positions(shape[1]).to(coefficients.device)
+                called = coefficients.reshape(*shape, -1)[:, at].float().abs()
+                weight = called * values(memory, anatomy.width).float().norm(dim=1)
+                number = weight.sum(-1).square() / weight.square().sum(-1)
+                self.found[f"memories/{layer}/effective"] = number / weight.shape[-1]
+                self.found[f"memories/{layer}/largest"] = weight.argmax(-1)
+
+            return hook
+
         with ExitStack() as hooks:
+            hooks.callback(model.register_forward_pre_hook(reading, with_kwargs=True).remove)
             for layer, memory in enumerate(anatomy.memories):
                 if memory is not None:
-                    hooks.callback(memory.register_forward_pre_hook(self._noting(layer)).remove)
-            self.shape: tuple[int, int] | None = None
-            hooks.callback(model.register_forward_pre_hook(self._shape, with_kwargs=True).remove)
+                    hooks.callback(memory.register_forward_pre_hook(noting(layer)).remove)
             yield
-
-    def _shape(self, _module: Any, args: tuple, kwargs: dict) -> None:
-        tokens = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
-        self.shape = tuple(tokens.shape)
-
-    def _noting(self, layer: int):
-        def hook(memory: Any, args: tuple) -> None:
-            coefficients = first(args)
-            if coefficients is None or self.shape is None or coefficients.numel() % (self.shape[0] * self.shape[1]):
-                return
-            at = positions(self.shape[1]).to(coefficients.device)
-            called = coefficients.reshape(*self.shape, -1)[:, at].float().abs()
-            weight = called * values(memory, called.shape[-1]).float().norm(dim=1)
-            number = weight.sum(-1).square() / weight.square().sum(-1)
-            self.found[f"memories/{layer}/effective"] = number / weight.shape[-1]
-            self.found[f"memories/{layer}/largest"] = weight.argmax(-1)
-
-        return hook
 
     def take(self) -> dict[str, Tensor]:
         """Return what the last pass gave: (contexts, positions) of effective share and of the largest memory."""
@@ -78,12 +77,12 @@ class MemoryWatch:
         return found
 
 
-def by_layer(seen: Activations, contexts: Contexts, layer: int) -> dict[str, Measured]:
+def by_layer(seen: Activations, layer: int) -> dict[str, Measured]:
     """Return the share of its memories that a layer calls for one token: {} where its coefficients were not seen."""
-    if not seen.has(f"memories/{layer}/effective"):
+    if (noted := seen.watched(f"memories/{layer}/effective")) is None:
         return {}
-    number, rows = seen.watched(f"memories/{layer}/effective")
-    return {"memories": average(number.double().mean(1).numpy(), contexts.documents_C[rows], "share of memories")}
+    share, text = noted
+    return {"memories": average(share.double().mean(1), text.documents_C, "share of memories")}
 
 
 def promoted(values_ND: Float[Tensor, "N D"], unembed_VD: Float[Tensor, "V D"]) -> Tensor:
@@ -91,32 +90,31 @@ def promoted(values_ND: Float[Tensor, "N D"], unembed_VD: Float[Tensor, "V D"]) 
     return torch.cat([(block @ unembed_VD.T).topk(PROMOTED, dim=1).indices for block in values_ND.split(256)])
 
 
-def read(
-    model: CausalLM, anatomy: Anatomy, seen: Activations, contexts: Contexts, decode: Any = None
-) -> list[dict[str, Any]] | None:
+def read(model: CausalLM, anatomy: Anatomy, seen: Activations, decode: Any = None) -> list[dict[str, Any]] | None:
     """Return, a layer at a time, how often its largest memory promotes the next token, and what its memories promote.
+
+    None where the model has no memories or no output head to read them with.
 
     Args:
         decode: from a list of token ids to text, for the words of the most called memories; None leaves them out.
     """
-    unembed = unembedding(model)
+    unembed, found = unembedding(model), []
     if unembed is None or unembed.shape[-1] != anatomy.width:
         return None
-    unembed, found = unembed.detach().float(), []
     for layer, memory in enumerate(anatomy.memories):
-        if memory is None or not seen.has(f"memories/{layer}/largest"):
+        noted = seen.watched(f"memories/{layer}/largest")
+        if memory is None or noted is None:
             continue
-        largest, rows = seen.watched(f"memories/{layer}/largest")
-        at = positions(contexts.shape[1])
-        following = torch.from_numpy(contexts.tokens_CT1[rows]).long()[:, 1:][:, at]
+        largest, text = noted
+        following = torch.from_numpy(text.tokens_CT1).long()[:, 1:][:, positions(text.shape[1])]
         unique, which = largest.unique(return_inverse=True)
-        rows_FD = values(memory, _coefficients(memory, anatomy.width)).detach().float()
-        words = promoted(rows_FD[unique.to(rows_FD.device)], unembed).cpu()
+        values_FD = values(memory, anatomy.width).detach().float()
+        words = promoted(values_FD[unique.to(values_FD.device)], unembed.detach().float()).cpu()
         hit = (words[which] == following[..., None]).any(-1)
         entry: dict[str, Any] = {
             "layer": layer + 1,
-            "n_memories": len(rows_FD),
-            "promotes_next": average(hit.double().mean(1).numpy(), contexts.documents_C[rows], "share of tokens"),
+            "n_memories": len(values_FD),
+            "promotes_next": average(hit.double().mean(1), text.documents_C, "share of tokens"),
         }
         if decode is not None:
             often = Counter(which.flatten().tolist()).most_common(SHOWN)
@@ -130,9 +128,3 @@ def read(
             ]
         found.append(entry)
     return found or None
-
-
-def _coefficients(memory: Any, width: int) -> int:
-    """The side of a matrix that is not the stream's width."""
-    sides = memory.weight.shape[-2:]
-    return int(np.prod(sides)) // width

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from memscape.data.splits import split_corpus
 from memscape.data.tokens import Sequences
@@ -25,11 +25,10 @@ from memscape.instruments.anatomy import CausalLM, dissect
 from memscape.instruments.capture import capture
 from memscape.instruments.cloud import EFFECTIVE, NEAREST, energies
 from memscape.instruments.contexts import Contexts
-from memscape.instruments.documents import resampled
+from memscape.instruments.documents import auroc
 from memscape.memory.neighbours import search, temperature
 from memscape.models.pretrained import Pretrained, load
 from memscape.progress import Budget
-from memscape.theory.measure import Measured
 
 LEAST = 0.2
 """Share of the least likely tokens that min-k % looks at."""
@@ -92,33 +91,31 @@ def membership(
         members: contexts that the model was trained on; a random half of them becomes the bank.
         others: contexts of the same documents that it was not trained on.
     """
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(members.documents_C))
+    order = np.random.default_rng(seed).permutation(len(members.documents_C))
     half = len(order) // 2
     bank, mine = members.at(np.sort(order[:half])), members.at(np.sort(order[half:]))
-    anatomy = dissect(model)
-    sites = (f"layer {max(1, len(anatomy.blocks) // 2)}", "final norm")
+    parts = (bank, mine, others)
+    tokens, owners = (np.concatenate(x) for x in zip(*((c.tokens_CT1, c.documents_C) for c in parts), strict=True))
+    text = Contexts(tokens, owners, others.titles)
+    inside, outside = np.split(np.arange(half, len(text.documents_C)), [len(order) - half])
+    sites = (f"layer {max(1, len(dissect(model).blocks) // 2)}", "final norm")
     with tempfile.TemporaryDirectory() as folder:
-        seen = {
-            who: capture(
-                model, text, Path(folder) / who, title=f"reading {who}", sites=sites,
-                keep=np.arange(len(text.documents_C)), budget=budget,
-            )
-            for who, text in {"stored members": bank, "members": mine, "others": others}.items()
-        }  # fmt: skip
-        losses = [seen[who].loss_CT for who in ("members", "others")]
-        scores = {"loss": tuple(-x.mean(axis=1) for x in losses), "min-k %": tuple(-least(x) for x in losses)}
+        every = np.arange(len(text.documents_C))
+        seen = capture(
+            model, text, Path(folder), title="reading members and others", sites=sites, keep=every, budget=budget
+        )
+        scores = {"loss": -seen.loss_CT.mean(1), "min-k %": -least(seen.loss_CT)}
         for site in sites:
-            stored = seen["stored members"].site(site).flatten(0, 1)
-            scores |= _geometry(stored, {w: seen[w].site(site) for w in ("members", "others")}, site)
-    found = {name: auroc(a, b, mine.documents_C, others.documents_C) for name, (a, b) in scores.items()}
-    control = auroc(*words_only(mine, others, seed), mine.documents_C, others.documents_C)
+            scores |= _geometry(seen.site(site), half, site)
+    documents = text.documents_C[inside], text.documents_C[outside]
+    found = {name: auroc(score[inside], score[outside], *documents) for name, score in scores.items()}
+    control = auroc(*words_only(mine, others, seed), *documents)
     void = control.low is None or control.high is None or not control.low <= 0.5 <= control.high
     return {
         "scores": found,
         "control": control,
         "void": void,
-        "n": {"stored": len(bank.documents_C), "members": len(mine.documents_C), "others": len(others.documents_C)},
+        "n": {"stored": half, "members": len(inside), "others": len(outside)},
         "best": max(found, key=lambda name: found[name].value),
     }
 
@@ -129,35 +126,16 @@ def least(loss_CT: np.ndarray, share: float = LEAST) -> np.ndarray:
     return np.sort(loss_CT, axis=1)[:, -k:].mean(1)
 
 
-def _geometry(stored_MD: torch.Tensor, states: dict[str, torch.Tensor], site: str) -> dict[str, tuple]:
-    """Score contexts by how near their states lie to the stored ones: minus energy, and minus distance."""
-    found: dict[str, list] = {"energy": [], "distance": []}
+def _geometry(states_CTD: Tensor, stored: int, site: str) -> dict[str, np.ndarray]:
+    """Score contexts by how near their states lie to those of the first `stored`: minus energy, and minus distance."""
+    bank_MD, states_QD = states_CTD[:stored].flatten(0, 1), states_CTD.flatten(0, 1)
+    sample = search(states_CTD[stored:].flatten(0, 1)[::7], bank_MD, k=min(NEAREST, len(bank_MD)))
     try:
-        sample = states["members"].flatten(0, 1)[::7]
-        beta = temperature(search(sample, stored_MD, k=min(NEAREST, len(stored_MD))).distance.double(), EFFECTIVE)
+        near = search(states_QD, bank_MD, beta=temperature(sample.distance.double(), EFFECTIVE))
     except ShapeError:  # copies leave no temperature
         return {}
-    for states_CTD in (states["members"], states["others"]):
-        near = search(states_CTD.flatten(0, 1), stored_MD, k=1, beta=beta)
-        shape = states_CTD.shape[:2]
-        found["energy"].append(-energies(near).view(shape).mean(1).numpy())
-        found["distance"].append(-near.distance[:, 0].double().clamp_min(0).sqrt().view(shape).mean(1).numpy())
-    return {f"{name} at {site}": tuple(pair) for name, pair in found.items()}
-
-
-def auroc(mine_M: np.ndarray, others_N: np.ndarray, documents_M: np.ndarray, documents_N: np.ndarray) -> Measured:
-    """Return the chance that a member scores above another, ties half, with its interval over documents."""
-    documents = np.union1d(documents_M, documents_N)
-    a = np.searchsorted(documents, documents_M)[:, None] == np.arange(len(documents))
-    b = np.searchsorted(documents, documents_N)[:, None] == np.arange(len(documents))
-    above = (mine_M[:, None] > others_N) + 0.5 * (mine_M[:, None] == others_N)
-    won, pairs = a.T.astype(float) @ above @ b, np.outer(a.sum(0), b.sum(0)).astype(float)
-
-    def area(w: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return ((w @ won) * w).sum(1) / ((w @ pairs) * w).sum(1)
-
-    return resampled(area, len(documents), "AUROC")
+    values = {"energy": energies(near), "distance": near.distance[:, 0].double().clamp_min(0).sqrt()}
+    return {f"{name} at {site}": -x.view(states_CTD.shape[:2]).mean(1).numpy() for name, x in values.items()}
 
 
 def words_only(mine: Contexts, others: Contexts, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -20,10 +20,10 @@ from memscape.folder import claim, write_json, writing
 from memscape.instruments.anatomy import longest_context
 from memscape.instruments.contexts import Contexts, read_contexts
 from memscape.instruments.extraction import read_canaries
-from memscape.instruments.mapping import draw
+from memscape.instruments.mapping import OF_STATES, draw
 from memscape.instruments.membership import trained_on
 from memscape.instruments.profile import Profile
-from memscape.instruments.reading import OF_STATES, Reading
+from memscape.instruments.reading import Reading
 from memscape.models.pretrained import DEFAULT, Pretrained, load
 from memscape.progress import Budget, say
 
@@ -89,8 +89,8 @@ def probe(
     text, out, budget = open_corpus(corpus), Path(out), Budget.parse(budget)
     other = None if reference is None else open_corpus(reference)
     secrets = None if canaries is None else read_canaries(canaries)
-    spec = model if isinstance(model, str) else getattr(model, "spec", type(model).__name__)
-    identity: dict[str, Any] = {"model": spec, "revision": revision, "dtype": dtype, "corpus": text.sha256, **sizes}
+    named = model if isinstance(model, str) else getattr(model, "name", type(model).__name__)
+    identity: dict[str, Any] = {"model": named, "revision": revision, "dtype": dtype, "corpus": text.sha256, **sizes}
     identity |= {"seed": seed, "instruments": list(asked), "reference": other and other.sha256}
     identity["canaries"] = secrets and hashlib.sha256("\n".join(secrets).encode()).hexdigest()
     with writing(out):
@@ -104,11 +104,10 @@ def probe(
         contexts = _contexts(text, model, limit, context)
         claim(out / "probe.json", identity)
         unseen = None if other is None else _contexts(other, model, contexts.n_tokens, contexts.shape[1])
-        reading = Reading(model, contexts, out, asked, queries, nulls, seed, budget)
-        profile = draw(reading, text, identity, unseen, secrets)
+        reading = Reading(model, contexts, out, asked, queries, nulls, seed, budget, unseen, secrets)
+        profile = draw(reading, text, identity)
         write_json(out / "profile.json", profile)
-        if not keep_states:
-            reading.remove()
+        reading.close(keep_states)
     return profile
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from memscape.instruments.cloud import COPY, Cloud
-from memscape.instruments.documents import average, median, resampled
+from memscape.instruments.documents import average, median
 from memscape.theory.measure import Measured
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -92,11 +92,7 @@ def finite(distance: torch.Tensor) -> np.ndarray:
 
 def outliers(cloud: Cloud) -> Measured:
     """Return the share of states that lie far outside all others."""
-    inside = cloud.outlier_M.double().numpy()
-    documents = cloud.documents_M.numpy()
-    sums, sizes = np.bincount(documents, weights=inside), np.bincount(documents)
-    here = sizes > 0
-    return resampled(lambda w: (w @ sums[here]) / (w @ sizes[here]), int(here.sum()), "share of states")
+    return average(cloud.outlier_M.double().numpy(), cloud.documents_M.numpy(), "share of states")
 
 
 FIELDS = {"radius": radius, "sequence_radius": sequence_radius, "growth": growth, "duplicates": duplicates}

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from memscape.folder import write_json
+from memscape.folder import write_json, write_whole
 from memscape.instruments.probe import probe
 from memscape.instruments.profile import Profile
 from memscape.theory.measure import Measured
@@ -52,22 +52,35 @@ class Trajectory(BaseModel):
         ]  # fmt: skip
         return pd.DataFrame(rows)
 
-    def plot(self, instrument: str = "radius") -> Any:
-        """Return a Plotly figure of one instrument by depth, a line a checkpoint."""
-        import plotly.graph_objects as go
+    def plot(self) -> Any:
+        """Return one Plotly figure: a panel an instrument, values by depth, a line a checkpoint."""
+        from plotly.subplots import make_subplots
 
-        figure = go.Figure()
-        for c in self.checkpoints:
-            figure.add_scatter(x=self.sites, y=[v and v.value for v in c.layers[instrument]], name=c.name)
-        unit = next((v.unit for c in self.checkpoints for v in c.layers[instrument] if v), "")
-        return figure.update_layout(xaxis_title="site", yaxis_title=f"{instrument} ({unit})")
+        names = self.followed
+        figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, vertical_spacing=0.04)
+        for row, name in enumerate(names, 1):
+            for i, c in enumerate(self.checkpoints):
+                figure.add_scatter(
+                    x=self.sites, y=[v and v.value for v in c.layers[name]], row=row, col=1, mode="lines+markers",
+                    name=f"{c.name[-32:]}, loss {c.loss.value:.3g}", legendgroup=c.name, showlegend=row == 1,
+                    line_color=f"hsl(222, 70%, {85 - 55 * i / max(1, len(self.checkpoints) - 1):.0f}%)",
+                )  # fmt: skip
+            unit = next((v.unit for c in self.checkpoints for v in c.layers[name] if v), "")
+            figure.update_yaxes(title_text=f"{name.replace('_', ' ')}<br>({unit})", row=row, col=1)
+        return figure.update_layout(
+            template="plotly_white", height=240 * len(names), title=f"{self.model} over training"
+        )
+
+    @property
+    def followed(self) -> list[str]:
+        """The instruments that every checkpoint has."""
+        return [name for name in FOLLOWED if all(name in c.layers for c in self.checkpoints)]
 
     def __str__(self) -> str:
-        names = [n for n in FOLLOWED if n in self.checkpoints[0].layers]
-        lines = [f"{'checkpoint':24} {'loss':>8} " + " ".join(f"{n:>20}" for n in names)]
+        lines = [f"{'checkpoint':24} {'loss':>8} " + " ".join(f"{n:>20}" for n in self.followed)]
         for c in self.checkpoints:
-            last = {n: next((v for v in reversed(c.layers[n]) if v is not None), None) for n in names}
-            cells = [f"{'-' if v is None else format(v.value, '.4g'):>20}" for v in last.values()]
+            last = [next((v for v in reversed(c.layers[n]) if v is not None), None) for n in self.followed]
+            cells = [f"{'-' if v is None else format(v.value, '.4g'):>20}" for v in last]
             lines.append(f"{c.name[-24:]:24} {c.loss.value:8.4f} " + " ".join(cells))
         return "\n".join([*lines, "instruments at the last layer that has them"])
 
@@ -80,6 +93,8 @@ def trajectory(model: str, revisions: list[str], out: str | Path, **options: Any
         revisions: branches, tags or commits of the Hub model; or folders (run folders of one training, for example).
         out: result folder, a sub-folder a checkpoint.
         options: as for `probe`.
+
+    Writes trajectory.json, and the figure as trajectory.html.
     """
     out, profiles = Path(out), {}
     for name in revisions:
@@ -92,6 +107,7 @@ def trajectory(model: str, revisions: list[str], out: str | Path, **options: Any
         checkpoints=[_checkpoint(name, profile) for name, profile in profiles.items()],
     )
     write_json(out / "trajectory.json", found)
+    write_whole(out / "trajectory.html", lambda part: found.plot().write_html(part, include_plotlyjs=True))
     return found
 
 

@@ -8,8 +8,10 @@ import memscape.instruments.capture as room
 from memscape.data.corpus import Corpus, open_corpus
 from memscape.data.documents import Document
 from memscape.errors import CorpusError, ModelError
+from memscape.instruments.anatomy import dissect
 from memscape.instruments.attention import AttentionWatch
-from memscape.instruments.capture import capture, dissect, forward, read_contexts
+from memscape.instruments.capture import capture, forward
+from memscape.instruments.contexts import read_contexts
 from memscape.instruments.key_value import MemoryWatch
 from memscape.models.pretrained import load
 from tests.instruments.tiny import FAMILIES, HUGGING_FACE, V, some_contexts, tiny
@@ -85,14 +87,15 @@ def test_what_is_kept_does_not_grow_with_the_text(tmp_path, small_batches):
 
 
 def test_watches_look_at_some_contexts_and_say_which(tmp_path, small_batches):
-    """Rows come back with the numbers of their contexts, whatever number of batches was looked at."""
+    """Rows come back with their contexts, whatever number of batches was looked at; what nobody noted is None."""
     found = capture(
         tiny("gpt2"), some_contexts(), tmp_path, watches=(AttentionWatch(4), MemoryWatch()), watch_contexts=4
     )
-    values, rows = found.watched("heads/1")
+    values, text = found.watched("heads/1")
     assert values.shape == (4, 4, 10)
-    assert rows.tolist() == [0, 1, 8, 9]
+    assert (text.tokens_CT1 == some_contexts().tokens_CT1[[0, 1, 8, 9]]).all()
     assert found.watched("memories/2/largest")[0].shape[0] == 4
+    assert found.watched("heads/7") is None
 
 
 def test_a_killed_capture_continues_at_the_next_shard(tmp_path, small_batches):

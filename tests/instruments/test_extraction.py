@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from memscape.errors import CorpusError
 from memscape.instruments.capture import capture
 from memscape.instruments.contexts import Contexts
+from memscape.instruments.documents import auroc
 from memscape.instruments.extraction import (
     alternatives,
     exposure,
@@ -18,7 +19,6 @@ from memscape.instruments.extraction import (
     extraction,
     read_canaries,
     spans,
-    two_sample,
 )
 from tests.instruments.tiny import V, tiny, tokenizer
 
@@ -84,11 +84,12 @@ def test_a_memorised_text_is_found_and_shown_and_the_reference_is_not(tmp_path):
 
 
 def test_two_samples_of_one_kind_are_not_told_apart():
-    """The chance to be lower is a half within its interval, and 1 where all are."""
+    """The chance to be higher is a half within its interval, and 1 where all are; no document is in both."""
     rng = np.random.default_rng(0)
-    same = two_sample(rng.normal(size=40), rng.normal(size=40))
+    mine, theirs = np.arange(40), np.arange(40, 80)
+    same = auroc(rng.normal(size=40), rng.normal(size=40), mine, theirs)
     assert same.low < 0.5 < same.high
-    assert two_sample(rng.normal(size=20) - 9, rng.normal(size=20)).value == 1
+    assert auroc(rng.normal(size=40) + 9, rng.normal(size=40), mine, theirs).value == 1
 
 
 def test_random_secrets_keep_the_form():

@@ -8,7 +8,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from memscape.data.splits import split_corpus
 from memscape.errors import ModelError
 from memscape.instruments.contexts import Contexts
-from memscape.instruments.membership import auroc, least, membership, membership_of_run, words_only
+from memscape.instruments.documents import auroc
+from memscape.instruments.membership import least, membership, membership_of_run, words_only
 from memscape.models.pretrained import Pretrained
 from tests.instruments.tiny import V, pretrained, some_contexts, tiny, tokenizer
 

@@ -99,7 +99,7 @@ def test_a_probe_that_was_stopped_ends_as_if_it_had_not_been(tmp_path, monkeypat
             raise KeyboardInterrupt
         return original(cloud)
 
-    module = importlib.import_module("memscape.instruments.reading")
+    module = importlib.import_module("memscape.instruments.mapping")
     original = module.OF_STATES["radius"]["radius"]
     monkeypatch.setitem(module.OF_STATES["radius"], "radius", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -139,9 +139,10 @@ def test_a_trajectory_is_one_table_over_checkpoints(tmp_path):
     assert set(frame.checkpoint) == set(runs)
     assert len(frame) == 2 * 4 * 2
     assert frame[(frame.checkpoint == runs[0]) & (frame.instrument == "radius")].value.notna().sum() >= 3
-    assert len(found.plot("radius").data) == 2
+    assert len(found.plot().data) == 2 * 2
     assert "checkpoint" in str(found)
     assert (tmp_path / "out" / "trajectory.json").exists()
+    assert "plotly" in (tmp_path / "out" / "trajectory.html").read_text()
 
 
 def test_a_reference_and_canaries_ask_for_extraction(tmp_path):
