@@ -5,6 +5,11 @@ model's own final norm, are followed from the embedding to the last layer. A ban
 descent nearly automatic, so the share of falling steps is printed beside its nulls: the straight line from the first
 state to the last, steps of the same length in random directions, the layers in random order, a bank of shuffled text,
 and the distance to the bank's mean in place of the energy. Only the excess over the straight line counts.
+
+The paper lets layer t lower an energy E_t of its own patterns, and all layers one E_global = -log sum_t exp(-E_t)
+(arXiv 2405.08707, eq. 6-8). With the states after each layer as its patterns E_global is the energy of all of them
+together. For its steps to be majorisation-minimisation E_t must touch E_global where the step begins: `tangency` is how
+far above it lies there, in nats, 0 where they touch, and at most log(layers) for the lowest of the layers.
 """
 
 from collections.abc import Callable
@@ -13,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.special import logsumexp
 from torch import Tensor
 
 from memscape.errors import ShapeError
@@ -26,6 +32,12 @@ SOFTER = (1.5, 30.0)
 
 ORDERS = 20
 """Random orders of the layers."""
+
+OF_A_LAYER = 1024
+"""States after a layer that are its patterns."""
+
+FEW = 64
+"""States whose energy is asked of every layer: layers times layers searches."""
 
 
 def descent(
@@ -49,28 +61,24 @@ def descent(
             measured beside the model.
         seed: of the random steps and orders.
     """
-    stored, followed = documents_C % 2 == 0, documents_C % 2 == 1
-    final = site(sites[-1])
-    bank_MD = final[torch.from_numpy(stored)].flatten(0, 1)
-    contexts, length = int(followed.sum()), final.shape[1]
-    rows = torch.linspace(0, contexts * length - 1, min(n_states, contexts * length)).round().long()
-    owners = np.repeat(documents_C[followed], length)[rows.numpy()]
-
-    def states(name: str) -> Tensor:
-        raw = site(name)[torch.from_numpy(followed)].flatten(0, 1)[rows]
+    stored, followed = (torch.from_numpy(documents_C % 2 == half) for half in (0, 1))
+    bank_MD = site(sites[-1])[stored].flatten(0, 1)
+    every = np.repeat(documents_C[followed.numpy()], site(sites[-1]).shape[1])
+    rows = torch.linspace(0, len(every) - 1, min(n_states, len(every))).round().long()
+    owners, path, banks = every[rows.numpy()], [], []
+    for name in sites[:-1]:
         with torch.no_grad():
-            return raw if name == sites[-1] else norm(raw).float()
-
-    path = [states(name) for name in sites[:-1]]
-    nearest = search(path[-1], bank_MD, k=min(NEAREST, len(bank_MD)))
-    beta = temperature(nearest.distance.double(), EFFECTIVE)
+            scaled = norm(site(name)).float()
+        path.append(scaled[followed].flatten(0, 1)[rows])
+        banks.append(_some(scaled[stored].flatten(0, 1), OF_A_LAYER))
+    beta = temperature(search(path[-1], bank_MD, k=min(NEAREST, len(bank_MD))).distance.double(), EFFECTIVE)
 
     def along(steps: list[Tensor], beta: float = beta, bank: Tensor = bank_MD) -> np.ndarray:
         found = energies(search(torch.cat(steps), bank, k=1, beta=beta))
         return found.view(len(steps), -1).T.numpy()
 
-    share = torch.linspace(0, 1, len(path)).tolist()
-    model, straight = along(path), along([torch.lerp(path[0], path[-1], s) for s in share])
+    line = [torch.lerp(path[0], path[-1], s) for s in torch.linspace(0, 1, len(path)).tolist()]
+    model, straight = along(path), along(line)
     found = {
         "beta": beta,
         "energy": [median(column, owners, "distance²") for column in model.T],
@@ -81,10 +89,21 @@ def descent(
         "kendall_tau": _tau(model, owners),
         "kendall_tau_straight": _tau(straight, owners),
     }
+    some, few = _some(torch.from_numpy(owners), FEW).numpy(), [[_some(x, FEW) for x in way] for way in (path, line)]
+    of_layers, of_line = (np.stack([along(way, bank=bank) for bank in banks[1:]]) for way in few)
+    whole, whole_line = (-logsumexp(-beta * energy, axis=0) / beta for energy in (of_layers, of_line))
+    acting = np.stack([of_layers[t, :, t] for t in range(len(banks) - 1)], axis=1)
+    above = beta * (acting - whole[:, :-1])
+    found |= {
+        "global": [median(column, some, "distance²") for column in whole.T],
+        "falling_global": _share(whole, some),
+        "falling_global_straight": _share(whole_line, some),
+        "tangency": median(above.mean(1), some, "nats"),
+        "tangent": average((above <= np.log(len(banks) - 1)).mean(1), some, "share of steps"),
+    }
     if shuffled_MD is None:
         return found
-    random = along(_random_steps(path, seed))
-    middle = bank_MD.double().mean(0)
+    random, middle = along(_random_steps(path, seed)), bank_MD.double().mean(0)
     to_mean = np.stack([(x.double() - middle).square().sum(1).numpy() for x in path], axis=1)
     slack = np.log(len(path) - 1) / beta
     found |= {
@@ -102,6 +121,10 @@ def descent(
             continue
         found["falling_at"].append({"effective": effective, "falling": _share(along(path, warm), owners)})
     return found
+
+
+def _some(rows: Tensor, n: int) -> Tensor:
+    return rows[:: max(1, len(rows) // n)]
 
 
 def _random_steps(path: list[Tensor], seed: int) -> list[Tensor]:

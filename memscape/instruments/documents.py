@@ -5,6 +5,7 @@ weighted median under those counts. With fewer than 8 documents the range over d
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,14 +76,19 @@ def resampled(statistic: Callable[[np.ndarray], np.ndarray], n: int, unit: str) 
     return _columns(lambda w: statistic(w)[:, None], n, unit)[0]
 
 
+@cache
+def _draws(n: int) -> np.ndarray:
+    """How often each of n documents counts, a row a resample."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+
+
 def _columns(statistic: Callable[[np.ndarray], np.ndarray], n: int, unit: str) -> list[Measured]:
     """Return one number for each of X columns: `statistic` maps weights (R, n) to values (R, X)."""
     if n == 0:
         raise ValueError("expected values of at least one document, got none")
     few = n < FEWEST_CLUSTERS
-    draws = np.eye(n) if few else np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold no document that has a value
-        values, found = statistic(np.ones((1, n)))[0], statistic(draws.astype(np.float64))
+        values, found = statistic(np.ones((1, n)))[0], statistic(np.eye(n) if few else _draws(n))
     if not np.isfinite(values).all():
         raise ValueError("expected values that make a number, got none: too few states, or all of them copies")
     name = f"range of {n} documents" if few else f"95 % bootstrap over {n} documents"

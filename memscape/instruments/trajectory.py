@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from memscape.folder import write_json, write_whole
+from memscape.folder import write_json
 from memscape.instruments.probe import probe
 from memscape.instruments.profile import Profile
 from memscape.theory.measure import Measured
@@ -94,7 +94,7 @@ def trajectory(model: str, revisions: list[str], out: str | Path, **options: Any
         out: result folder, a sub-folder a checkpoint.
         options: as for `probe`.
 
-    Writes trajectory.json, and the figure as trajectory.html.
+    Writes trajectory.json; `memscape report` draws it.
     """
     out, profiles = Path(out), {}
     for name in revisions:
@@ -107,7 +107,6 @@ def trajectory(model: str, revisions: list[str], out: str | Path, **options: Any
         checkpoints=[_checkpoint(name, profile) for name, profile in profiles.items()],
     )
     write_json(out / "trajectory.json", found)
-    write_whole(out / "trajectory.html", lambda part: found.plot().write_html(part, include_plotlyjs=True))
     return found
 
 

@@ -281,6 +281,20 @@ def test_descent_nulls_destroy_what_they_are_meant_to():
     assert found["falling_shuffled_bank"].value < found["falling"].value
 
 
+def test_layers_touch_the_global_energy_where_their_states_already_lie_and_not_elsewhere():
+    """With the same patterns in every layer E_t lies log(layers) above E_global. With patterns far from the states a
+    layer acts on it lies far above: only the first of three layers here is the lowest one where its step begins."""
+    generator = torch.Generator().manual_seed(7)
+    same = torch.randn(32, 16, 12, generator=generator)
+    still = path_of(dict.fromkeys(("embedding", "layer 1", "layer 2", "layer 3", "final norm"), same), n_states=64)
+    assert still["tangency"].value == pytest.approx(math.log(3), rel=1e-4)
+    assert still["global"][0].value == pytest.approx(still["energy"][0].value - math.log(3) / still["beta"], rel=1e-4)
+    jumping = {f"layer {i}": same + 20 * i for i in range(1, 4)}
+    found = path_of({"embedding": same, **jumping, "final norm": same + 60})
+    assert found["tangency"].value > 100
+    assert found["tangent"].value == pytest.approx(1 / 3)
+
+
 def test_landscape_has_its_wells_at_the_stored_states():
     """The energy at the grid point nearest to each stored corner is below the median of the plane."""
     found = landscape(gaussian_cloud(32))

@@ -142,7 +142,6 @@ def test_a_trajectory_is_one_table_over_checkpoints(tmp_path):
     assert len(found.plot().data) == 2 * 2
     assert "checkpoint" in str(found)
     assert (tmp_path / "out" / "trajectory.json").exists()
-    assert "plotly" in (tmp_path / "out" / "trajectory.html").read_text()
 
 
 def test_a_reference_and_canaries_ask_for_extraction(tmp_path):
