@@ -45,22 +45,16 @@ def devices(device: str | None) -> list[str]:
     other trains.
 
     Raises:
-        PlanError: a GPU asked for where there is none.
+        PlanError: unknown, or a GPU asked for that is not there.
     """
-    if device and "," in device:
-        return [place for part in device.split(",") for place in devices(part.strip())[:1]]
     import torch
 
-    n_gpus = torch.cuda.device_count() if device != "cpu" else 0
-    if device not in (None, "cpu") and not device.startswith("cuda"):
-        raise PlanError(f"device {device!r} is unknown; expected cpu, cuda or cuda:N.")
-    if device is not None and device.startswith("cuda"):
-        index = int(device[5:] or 0) if device[4:5] in ("", ":") and (device[5:] or "0").isdecimal() else n_gpus
-        if index >= n_gpus:
-            raise PlanError(f"device {device!r} asked for, torch sees {n_gpus} GPUs; use --device cpu.")
-        if ":" in device:
-            return [device]
-    return [f"cuda:{i}" for i in range(n_gpus)] or ["cpu"] * n_cores()
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device != "cpu" else []
+    if device in (None, "cpu") or (device == "cuda" and gpus):
+        return gpus or ["cpu"] * n_cores()
+    if wrong := [name for name in device.split(",") if name not in gpus]:
+        raise PlanError(f"device {wrong[0]!r} is not here; expected cpu, cuda or cuda:N, torch sees {len(gpus)} GPUs.")
+    return device.split(",")
 
 
 def n_cores() -> int:
@@ -179,7 +173,8 @@ def ray(out: str, waiting: list[str], n_packs: int, device: str | None, budget: 
     running: dict[Any, str] = {}
     while running or (waiting and not budget.spent):
         while waiting:
-            running[task.remote(out, waiting[0], place, threads, deadline(budget))] = waiting.pop(0)
+            pack_id = waiting.pop(0)
+            running[task.remote(out, pack_id, place, threads, deadline(budget))] = pack_id
         for future in ray.wait(list(running))[0]:
             try:
                 event = ray.get(future)

@@ -122,11 +122,12 @@ def _calibrate(members: list[RunConfig], device: str) -> tuple[float, float]:
 
 def evaluated(members: list[RunConfig]) -> int:
     """Return how many sequences of each member are evaluated in all, the held-out sets taken to be full."""
-    run = members[0]
-    n_train = max(m.n_tokens for m in members) // run.model.seq_len
-    once = sum(min(run.n_evaluated, n) for n in (n_train, run.n_evaluated, run.n_evaluated))
-    last = sum(min(4 * run.n_evaluated, n) for n in (n_train, 4 * run.n_evaluated, 4 * run.n_evaluated))
-    return (len(evaluation_steps(run)) - 1) * once + last
+    run, n_train = members[0], max(m.n_tokens for m in members) // members[0].model.seq_len
+
+    def once(most: int) -> int:
+        return min(most, n_train) + 2 * most
+
+    return (len(evaluation_steps(run)) - 1) * once(run.n_evaluated) + once(4 * run.n_evaluated)
 
 
 def _timed(work: Any, device: str, least: float = 0.1) -> float:

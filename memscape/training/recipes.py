@@ -48,24 +48,28 @@ def gpu(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int, .
 
     memscape sweep gpu --corpus books.jsonl --out runs/books --device cuda:0,cuda:0,cuda:0      minutes on an H100
 
-    Wants some 12 MB of text. Each run sees ten epochs or 8 M tokens, whichever is more (the smallest sets 24 M),
-    unless it comes within 5 % of its floor before. Narrow models are deep, because 64 kB of prose hold some 180
-    kbit, which a shallow model of width 32 cannot memorise.
+    Wants some 12 MB of text. Each run sees ten epochs or 8 M tokens, whichever is more, and those on the smallest set
+    24 M (48 M below width 96), unless it comes within 5 % of its floor before. Narrow models are deep, because 64 kB of
+    prose hold some 180 kbit, which a shallow model of width 32 cannot memorise.
     """
     depth = {32: 16, 48: 8, 64: 6, 96: 4, 160: 2, 256: 2}
-    tokens = {64_000: 24_000_000} | dict.fromkeys((96_000, 128_000, 256_000, 512_000), 8_000_000)
-    tokens |= {1_000_000: 10_000_000, 2_000_000: 20_000_000, 8_000_000: 80_000_000}
+    sizes = (64_000, 96_000, 128_000, 256_000, 512_000, 1_000_000, 2_000_000, 8_000_000)
 
     def batch(model: ModelConfig, n_tokens: int) -> int:
         return 64 if n_tokens <= 1_000_000 else 256
 
+    def steps(model: ModelConfig, n_tokens: int) -> int:
+        smallest = 24_000_000 if model.d_model >= 96 else 48_000_000
+        seen = smallest if n_tokens == sizes[0] else max(8_000_000, 10 * n_tokens)
+        return -(-seen // (batch(model, n_tokens) * model.seq_len))
+
     return Plan.grid(
         "gpu",
         [scaled(width, vocab_size=264, n_layers=n_layers) for width, n_layers in depth.items()],
-        n_tokens=list(tokens),
+        n_tokens=sizes,
         learning_rates=rates,
         seeds=seeds,
-        steps=lambda model, n: -(-tokens[n] // (batch(model, n) * model.seq_len)), batch_size=batch,
+        steps=steps, batch_size=batch,
         corpus=corpus, tokenizer=tokenizer, stop_within=0.05, evaluations=8, n_evaluated=512, warmup=100, pack_size=24,
     )  # fmt: skip
 

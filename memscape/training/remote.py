@@ -7,10 +7,12 @@ its checkpoint goes out now and then, its runs' folders at the end, each result.
 """
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -44,34 +46,34 @@ class Mirror:
 
     def pull(self, *patterns: str) -> None:
         """Fetch the files that match and are not here yet; plan.json is always fetched anew."""
-        try:
-            for pattern in patterns:
-                for remote in self.files.glob(f"{self.root}/{pattern}"):
-                    path = self.folder / os.path.relpath(str(remote), self.root)
-                    if not self.files.isdir(remote) and (path.name == "plan.json" or not path.exists()):
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        self.files.get_file(remote, str(path))
-                        self._pushed[path] = _state(path)
-        except OSError as problem:
-            raise FolderError(f"{self.url} cannot be read ({problem}); check the address and your rights.") from problem
+        with self._told("read"):
+            for remote in (found for pattern in patterns for found in self.files.glob(f"{self.root}/{pattern}")):
+                path = self.folder / os.path.relpath(str(remote), self.root)
+                if not self.files.isdir(remote) and (path.name == "plan.json" or not path.exists()):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self.files.get_file(remote, str(path))
+                    self._pushed[path] = _state(path)
 
     def push(self, *patterns: str) -> None:
         """Send the files that match and changed since; result.json last."""
-        found = [
-            p for pattern in patterns for p in self.folder.glob(pattern) if p.is_file() and not p.name.startswith(".")
-        ]
-        try:
-            for path in sorted(found, key=lambda p: p.name == "result.json"):
+        found = [path for pattern in patterns for path in self.folder.glob(pattern) if path.name[0] != "."]
+        with self._told("written"):
+            for path in sorted(filter(Path.is_file, found), key=lambda p: p.name == "result.json"):
                 if self._pushed.get(path) != _state(path):
                     remote = f"{self.root}/{path.relative_to(self.folder).as_posix()}"
                     self.files.makedirs(os.path.dirname(remote), exist_ok=True)
                     self.files.put_file(str(path), remote)
                     self._pushed[path] = _state(path)
+        self._last = time.monotonic()
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as problem:
             raise FolderError(
-                f"{self.url} cannot be written ({problem}); check the address and your rights."
+                f"{self.url} cannot be {what} ({problem}); check the address and your rights."
             ) from problem
-        self._last = time.monotonic()
 
     @property
     def late(self) -> bool:

@@ -17,6 +17,9 @@ SHOWN = ("run_id", "n_params", "n_tokens", "epochs", "status", "train_loss", "fl
          "memorised_share", "bits_per_param", "extracted_share")  # fmt: skip
 """Columns worth a person's eye; `to_frame` has them all."""
 
+PRINTED = {"index": False, "na_rep": "-", "float_format": "{:.4g}".format}
+"""How pandas writes them."""
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -74,26 +77,14 @@ class Runs:
         return f"{len(self)} runs finished in {self.folder}{rest}"
 
     def __str__(self) -> str:
-        cells = [[_short(row[name]) for name in SHOWN] for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(SHOWN, *cells, strict=True)]
-        lines = ["  ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)) for line in (SHOWN, *cells)]
-        return "\n".join([*(lines if cells else []), self.summary])
+        return f"{self._shown.to_string(**PRINTED)}\n{self.summary}" if self.rows else self.summary
 
     def __repr__(self) -> str:
         return f"<Runs: {self.summary}>"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in SHOWN)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_short(row[name]))}</td>" for name in SHOWN) + "</tr>"
-            for row in self.rows
-        )
-        return f"<p>{html.escape(self.summary)}</p><table><tr>{head}</tr>{body}</table>"
+        return f"<p>{html.escape(self.summary)}</p>" + (self._shown.to_html(**PRINTED) if self.rows else "")
 
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    @property
+    def _shown(self) -> Any:
+        return self.to_frame()[list(SHOWN)]

@@ -10,23 +10,25 @@ from memscape.training.worker import run_pack
 from tests.training.small import assert_same_runs, small_plan
 
 
-def test_a_mirror_brings_and_sends_what_matches(tmp_path):
+@pytest.mark.parametrize("url", ["file://{tmp_path}/there", "memory://there"])
+def test_a_mirror_brings_and_sends_what_matches(tmp_path, url):
     """What is pushed can be pulled elsewhere; result.json goes last; unchanged files are not sent again."""
-    url = f"file://{tmp_path}/there"
-    here = Mirror(url)
+    url = url.format(tmp_path=tmp_path)
+    here, sent = Mirror(url), []
+    put, here.files.put_file = here.files.put_file, lambda path, remote: (sent.append(remote), put(path, remote))
     for name in ("result.json", "model.safetensors"):
         path = here.folder / "runs" / "a" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
     here.push("runs/*/*")
-    there = tmp_path / "there" / "runs" / "a"
-    assert (there / "result.json").stat().st_mtime_ns >= (there / "model.safetensors").stat().st_mtime_ns
-    (there / "model.safetensors").write_text("changed there")
+    assert [remote.rsplit("/", 1)[1] for remote in sent] == ["model.safetensors", "result.json"]
     here.push("runs/*/*")
-    assert (there / "model.safetensors").read_text() == "changed there"
+    assert len(sent) == 2
+    here.files.put_file = put
     other = Mirror(url)
     other.pull("runs/*/*.json")
     assert [p.name for p in (other.folder / "runs" / "a").iterdir()] == ["result.json"]
+    assert (other.folder / "runs" / "a" / "result.json").read_text() == "result.json"
 
 
 def test_an_unknown_scheme_is_told():
