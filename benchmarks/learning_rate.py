@@ -2,9 +2,10 @@
 
     python benchmarks/learning_rate.py [--steps 800] [--widths 16 32 64]
 
-Prints the share of the bits of 256 d_model tokens that is memorised at 1/4, 1/2, 1, 2 and 4 times the rule of `recipes.rates`, for
-memscape's initial weights, 0.02 sqrt(768 / d_model), and for GPT-2's 0.02 at any width; the best of each row has a
-star. The recipes try half, once and twice the rule: the star should stand there. Some five minutes on two CPU cores.
+Prints the share of the bits of 256 d_model tokens that is memorised at 1/4, 1/2, 1, 2 and 4 times the rule of
+`recipes.rates`, for memscape's initial weights, 0.02 sqrt(768 / d_model), and for GPT-2's 0.02 at any width; the best
+of each row has a star. The recipes try half, once and twice the rule: the star should stand there. Some five minutes
+on two CPU cores.
 """
 
 import argparse
