@@ -19,7 +19,7 @@ from memscape.errors import TableError
 from memscape.folder import read_json, write_json
 from memscape.laws.ground import PUBLISHED, Ground, own, published
 from memscape.laws.quantity import format_quantity, parse_quantity
-from memscape.laws.results import Advice, Curve, Fit, Fits, Line, Point
+from memscape.laws.results import Advice, Curve, Fit, Fits, Line, Point, measured
 from memscape.laws.table import RunTable
 from memscape.theory.measure import Measured
 
@@ -57,30 +57,20 @@ def advise(
     if not worth > 0:
         raise TableError(f"expected a positive worth in nats/token, got {worth}; 0.01 is the default.")
     table, known = _table(fit, source)
-    given = [params] if isinstance(params, str | float | int) else params
-    sizes = SIZES if given is None else np.array(sorted(parse_quantity(p) for p in given))
     ground = published(n_tokens, epochs_max) if table is None else own(table, n_tokens, epochs_max, known)
-    if given is None:
-        sizes = ground.near(sizes)
-    chosen = ground.choose(sizes, worth)
-    recommended = _recommended(ground, chosen)
-    n = recommended["n_params"].value
+    given = [params] if isinstance(params, str | float | int) else params
+    sizes = ground.near(SIZES) if given is None else np.array(sorted(parse_quantity(p) for p in given))
+    recommended = _recommended(ground, ground.choose(sizes, worth), asked=len(sizes) == 1)
     memorise = ground.memorise(recommended["fresh_loss"].value)
-    extrapolation = _extrapolation(ground, n)
+    extrapolation = _extrapolation(ground, recommended["n_params"].value)
     folder = Path(source) if isinstance(source, str | Path) else None
     cost, missing = _cost(ground, recommended, gpu, throughput, price, folder)
     advice = Advice(
-        tokens=round(n_tokens),
-        epochs_max=epochs_max,
-        recommended=recommended,
-        memorise=memorise,
-        cost=cost,
-        extrapolation=extrapolation,
-        changes=[*_changes(ground, recommended, epochs_max, sizes, worth), *missing],
-        next_runs=ground.next_runs,
-        sentence=_sentence(ground, recommended, memorise, extrapolation),
+        tokens=round(n_tokens), epochs_max=epochs_max, recommended=recommended, memorise=memorise, cost=cost,
+        extrapolation=extrapolation, changes=[*_changes(ground, recommended, sizes, worth), *missing],
+        next_runs=ground.next_runs, sentence=_sentence(ground, recommended, memorise, extrapolation),
         curve=_curve(ground, recommended),
-    )
+    )  # fmt: skip
     if out is not None:
         write_json(Path(out) / "advice.json", advice)
     return advice
@@ -97,37 +87,24 @@ def _table(fit: Fit | Fits | None, source: Any) -> tuple[RunTable | None, dict[s
     return fit._table, fit.laws if isinstance(fit, Fits) else {fit.law: fit}
 
 
-def _recommended(ground: Ground, chosen: np.ndarray) -> dict[str, Measured]:
+def _recommended(ground: Ground, chosen: np.ndarray, asked: bool) -> dict[str, Measured]:
     """Return size, epochs and what to expect of them; `chosen` is the size by each draw of the law, the best first."""
-    n, count = float(chosen[0]), ground.n
-    low, high = np.quantile(chosen[1:], [0.025, 0.975]).tolist() if len(chosen) > 8 else (None, None)
-    how = f"95 % bootstrap over {count} cells" if low is not None else PUBLISHED
-    found = {
-        "n_params": Measured(value=n, unit="parameters", n=count, low=low, high=high, interval=how),
-        "epochs": ground.epochs(n),
-        "fresh_loss": ground.loss_at(n),
-    }
+    n = float(chosen[0])
+    ends, how = [n, None, None], "the size asked for" if asked else PUBLISHED
+    if len(chosen) > 1 and not asked:
+        ends, how = [n, *np.quantile(chosen[1:], [0.025, 0.975])], f"95 % bootstrap over {ground.n} cells"
+    fresh = ground.loss_at(n)
+    found = {"n_params": measured(ends, "parameters", ground.n, how), "epochs": ground.epochs(n), "fresh_loss": fresh}
     if ground.floor is not None:
-        found["floor"] = Measured(
-            value=ground.floor, unit="nats/token", n=1, interval="exact if all sequences are distinct"
-        )
-        end = ground.share_at_end(n, found["fresh_loss"].value)
-        share = ground.share(n, end)
-        if share is not None:
-            found["train_loss"] = _train_loss(found["fresh_loss"].value, ground.floor, share)
+        how = "exact if all sequences are distinct"
+        found["floor"] = Measured(value=ground.floor, unit="nats/token", n=1, interval=how)
+        share = ground.share(n, fresh.value)
+        if share is not None:  # its definition turned round
+            span = fresh.value - ground.floor
+            ends = [None if s is None else fresh.value - s * span for s in (share.value, share.high, share.low)]
+            found["train_loss"] = measured(ends, "nats/token", share.n, share.interval)
             found["memorised_share"] = share
-        if end is not None:
-            found["memorised_share_at_end"] = end
     return found
-
-
-def _train_loss(fresh: float, floor: float, share: Measured) -> Measured:
-    """Return fresh - share (fresh - floor), the definition of the share turned round."""
-    value, low, high = (
-        None if s is None else fresh - s * (fresh - floor) for s in (share.value, share.high, share.low)
-    )
-    assert value is not None
-    return Measured(value=value, unit="nats/token", n=share.n, low=low, high=high, interval=share.interval)
 
 
 def _extrapolation(ground: Ground, n: float) -> dict[str, Any]:
@@ -168,21 +145,20 @@ def _between(m: Measured) -> str:
     return f" [{write(m.low)}, {write(m.high)}]"
 
 
-def _changes(ground: Ground, recommended: Mapping[str, Measured], epochs_max: float, sizes, worth: float) -> list[str]:
+def _changes(ground: Ground, recommended: Mapping[str, Measured], sizes: np.ndarray, worth: float) -> list[str]:
     """Return what would move the advice."""
     n, words = recommended["n_params"].value, []
-    still = float(ground.loss(np.array([n]))[0, 0] - ground.loss(np.array([2 * n]))[0, 0])
-    if len(sizes) > 1 and n >= sizes[-1] and still >= worth:
-        words.append(f"Twice the size would still gain {still:.2g} nats/token, further outside {ground.grid}.")
+    here, doubled, fed = (float(ground.loss(np.array([n * k]), times)[0, 0]) for k, times in ((1, 1), (2, 1), (1, 2)))
+    if len(sizes) > 1 and n >= sizes[-1] and here - doubled >= worth:
+        words.append(f"Twice the size would still gain {here - doubled:.2g} nats/token, further outside {ground.grid}.")
     if len(sizes) > 1:
         less, more = (format_quantity(float(ground.choose(sizes, worth * by)[0])) for by in (2, 0.5))
         words.append(
             f"Asking {2 * worth:g} nats/token of a doubling, or {worth / 2:g}, moves the size to {less} or {more}."
         )
-    gain = float(ground.loss(np.array([n]))[0, 0] - ground.with_tokens(2.0)(np.array([n]))[0, 0])
-    words.append(f"Twice the tokens would lower the held-out loss by {gain:.2g} nats/token: what more data is worth.")
-    if recommended["epochs"].value >= epochs_max * 0.999:
-        words.append(f"The limit of {epochs_max:g} epochs binds; more would still lower the held-out loss.")
+    words.append(f"Twice the tokens would lower the held-out loss by {here - fed:.2g} nats/token.")
+    if recommended["epochs"].value >= ground.epochs_max * 0.999:
+        words.append(f"The limit of {ground.epochs_max:g} epochs binds; more would still lower the held-out loss.")
     words += ground.remarks
     if ground.next_runs and "n_params" in ground.next_runs[0]:
         sentence = ground.next_runs[0]["sentence"]
@@ -195,18 +171,13 @@ def _curve(ground: Ground, recommended: Mapping[str, Measured]) -> Curve:
     best, fresh = recommended["n_params"], recommended["fresh_loss"]
     x = best.value * np.exp(np.linspace(math.log(0.03), math.log(30), 41))
     loss = ground.loss(x)
-    low, high = np.quantile(loss[1:], [0.025, 0.975], axis=0).tolist() if len(loss) > 8 else (None, None)
+    low, high = np.quantile(loss[1:], [0.025, 0.975], axis=0).tolist() if len(loss) > 1 else (None, None)
     line = Line(label="expected held-out loss", x=x.tolist(), y=loss[0].tolist(), low=low, high=high)
     references = [] if ground.floor is None else [Line(label="training floor", x=[x[0], x[-1]], y=[ground.floor] * 2)]
     point = Point(
-        x=best.value,
-        y=fresh.value,
-        x_low=best.low,
-        x_high=best.high,
-        y_low=fresh.low,
-        y_high=fresh.high,
-        n_params=best.value,
-    )
+        x=best.value, x_low=best.low, x_high=best.high, n_params=best.value,
+        y=fresh.value, y_low=fresh.low, y_high=fresh.high,
+    )  # fmt: skip
     return Curve(x="N, parameters", y="held-out loss, nats/token", points=[point], lines=[line], references=references)
 
 
@@ -217,20 +188,20 @@ def _cost(
     """Return FLOPs, and hours and money where a throughput was given or measured; and what is missing for them."""
     seen = recommended["epochs"].value * ground.n_tokens
     flops = ground.flops_per_token * recommended["n_params"].value * seen
-    cost = {"flops": Measured(value=flops, unit="FLOPs", n=ground.n, interval="none")}
+    cost = {"flops": Measured(value=flops, unit="FLOPs", n=ground.n)}
     where, speed = gpu or "this machine", _speed(folder, gpu)
     if throughput is not None:
         seconds, basis = seen / throughput, f"at the {throughput:.3g} tokens/s given for {where}"
     elif speed is not None:
         seconds, basis = flops / speed[0], f"at {speed[0] / 1e9:.3g} GFLOP/s, measured on {where} over {speed[1]} packs"
     else:
-        ask = f"Hours on {where} need a measured throughput: pass it in tokens/s, or train one pack there first."
+        ask = f"Hours on {where} need a measured throughput: give --throughput in tokens/s, or train one pack there."
         return cost, [ask]
-    cost["hours"] = Measured(value=seconds / 3600, unit="hours", n=1, interval=basis)
+    hours = seconds / 3600
+    cost["hours"] = Measured(value=hours, unit="hours", n=1, interval=basis)
     if price is not None:
-        cost["money"] = Measured(
-            value=seconds / 3600 * price, unit="units of price", n=1, interval=f"{basis}, {price:g} an hour"
-        )
+        how = f"{basis}, {price:g} an hour"
+        cost["money"] = Measured(value=hours * price, unit="units of price", n=1, interval=how)
     return cost, []
 
 

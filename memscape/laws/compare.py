@@ -18,7 +18,7 @@ from memscape.laws.results import Fit, Rank
 from memscape.laws.table import Cells, RunTable
 from memscape.theory.balance import dimension, log_patterns
 
-BASELINE = "nearest run"
+BASELINE = "no law (nearest run)"
 """No law at all: a held-out cell is expected to equal its nearest neighbour."""
 
 FEWER_STARTS = 24
@@ -47,7 +47,7 @@ def rank(table: RunTable, delta: float | None = None, known: Mapping[str, Fit] |
 
 def _judged(cells: Cells, law: str, predict: Callable[[np.ndarray], np.ndarray | None], **more) -> Rank:
     """Return a law's error on both hold-outs; `predict` maps the kept cells to ln(loss) of the others, or None."""
-    y, errors, count = _logs(cells), [], 0
+    y, errors, count = cells.log, [], 0
     for name in ("n_params", "n_tokens"):
         keep = cells.inputs[name] < cells.inputs[name].max()
         said = predict(keep) if keep.any() else None
@@ -60,13 +60,9 @@ def _judged(cells: Cells, law: str, predict: Callable[[np.ndarray], np.ndarray |
     )  # fmt: skip
 
 
-def _logs(cells: Cells) -> np.ndarray:
-    return np.array([np.log(values).mean() for values in cells.seeds])
-
-
 def _loss_ranks(law: Law, cells: Cells, delta: float | None, known: Fit | None) -> list[Rank]:
     """Return a law as fitted here, and as published."""
-    x, enough = np.log(np.stack([cells.inputs[name] for name in law.inputs])), len(law.params) + 2
+    x, enough = cells.logs(law.inputs), len(law.params) + 2
 
     def fitted(keep: np.ndarray) -> np.ndarray | None:
         if keep.sum() < enough:
@@ -95,9 +91,9 @@ def criteria(problem: Problem) -> tuple[float, float]:
 
 
 def _nearest(cells: Cells, keep: np.ndarray) -> np.ndarray:
-    at = np.log(np.stack([cells.inputs["n_params"], cells.inputs["n_tokens"]]))
+    at = cells.logs(("n_params", "n_tokens"))
     away = ((at[:, ~keep][:, :, None] - at[:, keep][:, None, :]) ** 2).sum(0)
-    return _logs(cells)[keep][away.argmin(1)]
+    return cells.log[keep][away.argmin(1)]
 
 
 def _frontier_ranks(table: RunTable) -> list[Rank]:

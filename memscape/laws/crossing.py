@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
+from scipy.optimize import isotonic_regression
 
 from memscape.laws.table import Cells, RunTable
 
@@ -28,6 +29,8 @@ class Criterion:
 
     name: str
     title: str
+    size: str
+    """What the size of D tokens is called."""
     value: Callable[[RunTable], np.ndarray]
     """One number a run."""
     threshold: float
@@ -35,40 +38,37 @@ class Criterion:
     """Thresholds of the sensitivity table."""
     judge: str
     """Column by which the best learning rate is chosen: lowest, or largest for a share."""
-    rising: bool = False
-    """Whether the value grows with D."""
-    log: bool = True
-    """Whether the value is nearly straight in ln D on a log scale, or as it is."""
-
-    def scaled(self, value: np.ndarray) -> np.ndarray:
-        """Return the value on its scale, turned so that it falls with D."""
-        straight = np.log(np.maximum(value, 1e-4)) if self.log else np.asarray(value, float)
-        return -straight if self.rising else straight
+    scaled: Callable
+    """Maps the value to a scale on which it is nearly straight in ln D and falls with D."""
 
 
 def _squared_gap(table: RunTable) -> np.ndarray:
     """Return (held-out - train)² + the variance of both, at the lowest held-out loss where that is known."""
-    if "gap_mse" in table:
-        return table.column("gap_mse")
     train = table.column("best_train_loss" if "best_train_loss" in table else "train_loss")
     sems = [np.nan_to_num(table.columns.get(f"{loss}_sem", np.zeros(1))) for loss in ("train_loss", "fresh_loss")]
     return (table.column("heldout_loss") - train) ** 2 + sems[0] ** 2 + sems[1] ** 2
+
+
+def _log(value):
+    return np.log(np.maximum(value, 1e-4))
 
 
 CRITERIA: dict[str, Criterion] = {
     c.name: c
     for c in (
         Criterion(
-            "share", "memorised share of the data's bits", lambda table: table.column("memorised_share"),
-            0.5, (0.25, 0.35, 0.5, 0.65, 0.8), "memorised_share", log=False,
+            "share", "memorised share of the data's bits", "size that memorises D tokens",
+            lambda table: table.column("memorised_share"),
+            0.5, (0.25, 0.35, 0.5, 0.65, 0.8), "memorised_share", lambda value: value,
         ),
         Criterion(
-            "gap", "squared train-held-out gap, nats²", _squared_gap,
-            0.04, (0.01, 0.02, 0.04, 0.045, 0.055, 0.1), "heldout_loss",
+            "gap", "squared train-held-out gap, nats²", "size that just overfits D tokens", _squared_gap,
+            0.04, (0.01, 0.02, 0.04, 0.1), "heldout_loss", _log,
         ),
         Criterion(
-            "floor", "training loss above its floor, nats/token", lambda t: t.column("train_loss") - t.column("floor"),
-            0.1, (0.03, 0.05, 0.1, 0.2, 0.3), "train_loss", rising=True,
+            "floor", "training loss above its floor, nats/token", "size that learns D tokens to their floor",
+            lambda table: table.column("train_loss") - table.column("floor"),
+            0.1, (0.03, 0.05, 0.1, 0.2, 0.3), "train_loss", lambda value: -_log(value),
         ),
     )
 }  # fmt: skip
@@ -85,8 +85,6 @@ class Crossing:
     """ln D*; of a censored crossing the end of the grid that it lies past."""
     variance: float
     """Of ln D*, from the seeds."""
-    below: float
-    """ln of the data size before the crossing."""
     runs: list[str]
     censored: Censored = "no"
 
@@ -96,59 +94,35 @@ class Crossing:
         return math.exp(self.ln_d)
 
 
-def crossings(table: RunTable, criterion: Criterion, threshold: float, first: bool = False) -> list[Crossing]:
-    """Return each size's D*, smallest size first.
-
-    `first`: the first data size past the threshold, as in the paper, instead of the interpolated crossing; `below` and
-    `ln_d` then bracket it.
-    """
+def crossings(table: RunTable, criterion: Criterion, threshold: float) -> list[Crossing]:
+    """Return each size's D*, smallest size first."""
     values = replace(table, columns={**table.columns, "criterion": criterion.value(table)})
     judge = criterion.judge if criterion.judge in table else None
     cells = values.cells("criterion", judge, largest=judge == "memorised_share")
-    level = float(criterion.scaled(np.array([threshold]))[0])
-    sizes = np.unique(cells.inputs["n_params"])
-    rows = [np.flatnonzero(cells.inputs["n_params"] == n) for n in sizes]
+    level = float(criterion.scaled(threshold))
+    rows = [np.flatnonzero(cells.inputs["n_params"] == n) for n in np.unique(cells.inputs["n_params"])]
     raw = [criterion.scaled(cells.value[at]) for at in rows]
-    curves = raw if first else [falling(curve) for curve in raw]
+    curves = [isotonic_regression(curve, increasing=False).x for curve in raw]
     places = [int(np.argmax(curve < level)) if (curve < level).any() else len(curve) for curve in curves]
     noise = _noise(cells, rows, raw, places, criterion)
-    grid, found = np.log(np.unique(table.column("n_tokens"))), []
-    for n, at, curve, j in zip(sizes.tolist(), rows, curves, places, strict=True):
+    found = []
+    for at, curve, j in zip(rows, curves, places, strict=True):
         ln_d = np.log(cells.inputs["n_tokens"][at])
+        n = float(cells.inputs["n_params"][at[0]])
         total = float(cells.inputs["n_params_total"][at].mean()) if "n_params_total" in cells.inputs else n
-        if j == len(at) or (j == 0 and not first):
-            end = float(ln_d[min(j, len(at) - 1)])
+        if j in (0, len(at)):
+            end = min(j, len(at) - 1)
             side: Censored = "before the grid" if j == 0 else "beyond the grid"
-            found.append(Crossing(n, total, end, 0.0, end, cells.runs[at[min(j, len(at) - 1)]], side))
-        elif first:  # the cell of the whole grid, though this size may not have been run at its lower end
-            lower = grid[grid < ln_d[j] - 1e-9]
-            below = float(lower[-1] if len(lower) else ln_d[j])
-            found.append(Crossing(n, total, float(ln_d[j]), 0.0, below, cells.runs[at[j]]))
-        else:
-            drop, step = curve[j - 1] - curve[j], float(ln_d[j] - ln_d[j - 1])
-            u = (_reaches(ln_d, curve, j, level) - float(ln_d[j - 1])) / step
-            weight = (1 - u) ** 2 / len(cells.seeds[at[j - 1]]) + u**2 / len(cells.seeds[at[j]])
-            variance = min(noise * weight * float(step / drop) ** 2, step**2)
-            runs = cells.runs[at[j - 1]] + cells.runs[at[j]]
-            found.append(Crossing(n, total, float(ln_d[j - 1]) + u * step, variance, float(ln_d[j - 1]), runs))
+            found.append(Crossing(n, total, float(ln_d[end]), 0.0, cells.runs[at[end]], side))
+            continue
+        drop, step = curve[j - 1] - curve[j], float(ln_d[j] - ln_d[j - 1])
+        fine = np.linspace(ln_d[j - 1], ln_d[j], 65)
+        crossed = float(np.interp(-level, -PchipInterpolator(ln_d, curve)(fine), fine))
+        u = (crossed - ln_d[j - 1]) / step
+        weight = (1 - u) ** 2 / len(cells.seeds[at[j - 1]]) + u**2 / len(cells.seeds[at[j]])
+        variance = min(noise * weight * float(step / drop) ** 2, step**2)
+        found.append(Crossing(n, total, crossed, variance, cells.runs[at[j - 1]] + cells.runs[at[j]]))
     return found
-
-
-def _reaches(ln_d: np.ndarray, curve: np.ndarray, j: int, level: float) -> float:
-    """Return where the monotone cubic through a falling curve takes the level between points j-1 and j."""
-    fine = np.linspace(ln_d[j - 1], ln_d[j], 65)
-    value = PchipInterpolator(ln_d, curve)(fine)
-    return float(np.interp(-level, -value, fine))
-
-
-def falling(curve: np.ndarray) -> np.ndarray:
-    """Return the non-increasing least-squares fit: min over starts of the max over ends of the block means."""
-    n = len(curve)
-    total = np.concatenate([[0.0], np.cumsum(curve)])
-    i, j = np.arange(n)[:, None], np.arange(n)[None, :]
-    block = np.where(j >= i, (total[j + 1] - total[i]) / np.maximum(j - i + 1, 1), -np.inf)
-    best = np.maximum.accumulate(block[:, ::-1], axis=1)[:, ::-1]
-    return np.array([best[: k + 1, k].min() for k in range(n)])
 
 
 def _noise(cells: Cells, rows: list[np.ndarray], curves, places: list[int], criterion: Criterion) -> float:

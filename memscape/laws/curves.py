@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from memscape.laws.intervals import Problem, predictions, profile
-from memscape.laws.law import Law
+from memscape.laws.law import BITS, Law
 from memscape.laws.quantity import format_quantity
 from memscape.laws.results import Curve, Line, Point
 from memscape.laws.table import Cells
@@ -21,7 +21,7 @@ MOST_LINES = 8
 
 def points(law: Law, cells: Cells, residual: np.ndarray | None = None) -> Curve:
     """Return the measured cells over data size (or data bits), with the range of their seeds."""
-    bits = law.target == "memorised_bits"
+    bits = law.target == BITS
     x, size = cells.inputs[law.inputs[1]], cells.inputs[law.inputs[0]]
     found = [
         Point(

@@ -7,6 +7,7 @@
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,44 +21,36 @@ from memscape.laws.compare import rank
 from memscape.laws.curves import draw, points
 from memscape.laws.frontier import Straight, frontier
 from memscape.laws.intervals import Problem, estimate, parameters, predictions, profile, resample
-from memscape.laws.law import LAWS, Law
+from memscape.laws.law import BITS, LAWS, Law
 from memscape.laws.next_runs import next_runs
 from memscape.laws.quantity import format_quantity
-from memscape.laws.results import Fit, Fits, Outcome
+from memscape.laws.results import Fit, Fits, Outcome, measured
 from memscape.laws.table import FRONTIERS, Cells, RunTable
 from memscape.theory.measure import Measured
 
 ILL = 1e7
 """Condition number of the scaled normal matrix above which single parameters mean nothing."""
 
+MISFIT = 15.0
+"""Scatter around a law, per cent, above which it does not describe the runs."""
+
 Names = Mapping[str, str] | None
 Rows = Mapping[str, Any] | None
-Folder = str | Path | None
 
 
 @overload
 def fit(
     source: Any, law: None = None, *, columns: Names = None, units: str = "nats", where: Rows = None,
-    delta: float | None = None, threshold: None = None, resamples: int = 500, seed: int = 0, out: Folder = None,
+    delta: float | None = None, resamples: int = 500, out: str | Path | None = None,
 ) -> Fits: ...  # fmt: skip
 @overload
 def fit(
     source: Any, law: str, *, columns: Names = None, units: str = "nats", where: Rows = None,
-    delta: float | None = None, threshold: float | None = None, resamples: int = 500, seed: int = 0, out: None = None,
+    delta: float | None = None, threshold: float | None = None, resamples: int = 500,
 ) -> Fit: ...  # fmt: skip
 def fit(
-    source: Any,
-    law: str | None = None,
-    *,
-    columns: Names = None,
-    units: str = "nats",
-    where: Rows = None,
-    delta: float | None = None,
-    threshold: float | None = None,
-    resamples: int = 500,
-    seed: int = 0,
-    out: Folder = None,
-) -> Fit | Fits:
+    source, law=None, *, columns=None, units="nats", where=None, delta=None, threshold=None, resamples=500, out=None
+):
     """Return one law, or every law the table has columns for, fitted with intervals and outcome.
 
     `source` is a result folder, a CSV, Parquet, JSON or JSONL file, a DataFrame or rows; `columns` maps our names to
@@ -69,18 +62,15 @@ def fit(
     """
     table = RunTable.read(source, columns, units, where)
     if law is not None:
-        return fit_one(table, law, delta, threshold, resamples, seed)
+        return fit_one(table, law, delta, threshold, resamples)
     names = [name for name in (*LAWS, *FRONTIERS) if table.carries(name)]
     if not names:
         raise TableError(f"no law fits the columns of {table.source} ({', '.join(sorted(table.columns))}); map a loss.")
-    laws = {name: fit_one(table, name, delta, None, resamples, seed) for name in names}
+    laws = {name: fit_one(table, name, delta, None, resamples) for name in names}
     fits = Fits(
-        table=table.describe(),
-        laws=laws,
-        ranking=rank(table, delta, laws),
-        next_runs=next_runs(table, laws),
+        table=table.describe(), laws=laws, ranking=rank(table, delta, laws), next_runs=next_runs(table, laws),
         sentence=_sentence(table, laws),
-    )
+    )  # fmt: skip
     fits._table = table
     if out is not None:
         write_json(Path(out) / "fit.json", fits)
@@ -88,9 +78,8 @@ def fit(
 
 
 def fit_one(
-    table: RunTable, name: str, delta: float | None = None, threshold: float | None = None,
-    resamples: int = 500, seed: int = 0,
-) -> Fit:  # fmt: skip
+    table: RunTable, name: str, delta: float | None = None, threshold: float | None = None, resamples: int = 500
+) -> Fit:
     """Return one law fitted to a checked table (see `fit`)."""
     if name in FRONTIERS:
         found = frontier(table, name.partition(":")[2] or "share", threshold)
@@ -108,7 +97,7 @@ def fit_one(
         outcome = Outcome(name="too-few-points", sentence=missing)
         return Fit(**base, outcome=outcome, curve=points(law, cells), verdict=f"{name}: {missing}")
     problem = estimate(law, cells, delta)
-    params, bootstrap = _params(problem, resamples, seed)
+    params, bootstrap = _params(problem, resamples)
     outcome = _outcome(problem, params)
     found = Fit(
         **base, params=params, bootstrap=bootstrap, outcome=outcome, objective=problem.objective, delta=problem.delta,
@@ -124,32 +113,30 @@ def predict(fit: Fit, inputs: Mapping[str, float]) -> Measured:
     if fit.law in FRONTIERS:
         d = inputs["n_tokens"]
         if isinstance(fit._problem, Straight):
-            return _measured(fit._problem.size(d), "parameters", fit.n, f"95 % t interval over {fit.n} sizes")
+            return measured(fit._problem.size(d), "parameters", fit.n, f"95 % t interval over {fit.n} sizes")
         size = math.exp(fit.params["ln_c"].value + fit.params["gamma"].value * math.log(d))
         return Measured(value=size, unit="parameters", n=fit.n)
     law = LAWS[fit.law]
     x = np.log([[float(inputs[name])] for name in law.inputs])
-    unit = "bits" if law.target == "memorised_bits" else "nats/token"
+    unit = "bits" if law.target == BITS else "nats/token"
     if isinstance(fit._problem, Problem):
-        ends = np.array([end[0] for end in profile(fit._problem, predictions(law, x), 1)])
-        return _measured(
-            np.exp(np.where(np.isfinite(ends), ends, np.nan)), unit, fit.n, f"95 % profile over {fit.n} cells"
-        )
+        ends = np.exp(profile(fit._problem, predictions(law, x), 1))[:, 0]
+        return measured(_open(ends), unit, fit.n, f"95 % profile over {fit.n} cells")
     values = [(p, fit.params[p.shown].value) for p in law.parameters]
     theta = np.array([[value if p.name == p.shown else math.log(value) for p, value in values]])
     return Measured(value=float(np.exp(law.value(theta, x)[0][0, 0])), unit=unit, n=fit.n)
 
 
-def _measured(ends, unit: str, n: int, interval: str) -> Measured:
-    value, low, high = (None if e is None or not math.isfinite(e) else float(e) for e in ends)
-    return Measured(value=math.nan if value is None else value, unit=unit, n=n, low=low, high=high, interval=interval)
+def _open(ends: np.ndarray) -> list[float | None]:
+    """Return (value, low, high) left from the logarithm; a low end of exp(-inf) is open."""
+    return [ends[0], ends[1] or None, ends[2]]
 
 
 def law_cells(table: RunTable, law: Law) -> Cells:
     """Return the cells a law is fitted to; a memory of zero bits has no logarithm and is left out."""
     if "n_params_total" in law.inputs and "n_params_total" not in table:
         table = replace(table, columns={**table.columns, "n_params_total": table.column("n_params")})
-    cells = table.cells(law.target, largest=law.target == "memorised_bits")
+    cells = table.cells(law.target, largest=law.target == BITS)
     good = np.array([bool((values > 0).all()) for values in cells.seeds], bool)
     for name in law.inputs:
         table.column(name)
@@ -157,34 +144,31 @@ def law_cells(table: RunTable, law: Law) -> Cells:
     return cells.take(good)
 
 
-def _params(problem: Problem, resamples: int, seed: int) -> tuple[dict[str, Measured], dict[str, Measured]]:
+def _params(problem: Problem, resamples: int) -> tuple[dict[str, Measured], dict[str, Measured]]:
     """Return every parameter with its profile and its bootstrap interval; prefactors leave the logarithm."""
-    n = len(problem.y)
+    n, by_profile, by_bootstrap = len(problem.y), {}, {}
     ends = np.array(profile(problem, parameters(problem), len(problem.theta)))
-    draws = np.quantile(resample(problem, resamples, seed), [0.025, 0.975], axis=0)
-    by_profile, by_bootstrap = {}, {}
+    draws = np.quantile(resample(problem, resamples), [0.025, 0.975], axis=0)
     for k, p in enumerate(problem.law.parameters):
-        out = np.asarray if p.name == p.shown else np.exp
-        how = f"95 % profile over {n} cells"
-        open_ends = np.where(np.isfinite(ends[:, k]), ends[:, k], np.nan)
-        by_profile[p.shown] = _measured(out(open_ends), p.unit, n, how)
-        how = f"95 % bootstrap over {n} cells, {resamples} resamples"
-        by_bootstrap[p.shown] = _measured(out(np.array([ends[0, k], *draws[:, k]])), p.unit, n, how)
+        found, drawn = ends[:, k], np.array([ends[0, k], *draws[:, k]])
+        if p.name != p.shown:
+            found, drawn = _open(np.exp(found)), np.exp(drawn)
+        by_profile[p.shown] = measured(found, p.unit, n, f"95 % profile over {n} cells")
+        by_bootstrap[p.shown] = measured(drawn, p.unit, n, f"95 % bootstrap over {n} cells, {resamples} resamples")
     return by_profile, by_bootstrap
 
 
 def _missing(law: Law, cells: Cells) -> str:
     """Return which runs a law lacks, or nothing."""
-    least = 2 if law.target == "memorised_bits" else 3
+    least = 2 if law.target == BITS else 3
     short = []
     for name in law.inputs:
-        values = np.unique(cells.inputs[name]) if len(cells) else np.array([])
+        values = np.unique(cells.inputs[name])
         if len(values) < least:
             what = {"n_params": "sizes", "n_params_total": "sizes", "tokens_seen": "lengths of training"}
-            such = (
-                " or ".join(format_quantity(v) for v in (values.min() / 4, values.max() * 4)) if len(values) else "any"
-            )
-            short.append(f"{least - len(values)} or more {what.get(name, 'data sizes')} (such as {such})")
+            ends = (values.min() / 4, values.max() * 4) if len(values) else ()
+            such = f" (such as {' or '.join(map(format_quantity, ends))})" if ends else ""
+            short.append(f"{least - len(values)} or more {what.get(name, 'data sizes')}{such}")
     enough = len(law.params) + 2
     if not short and len(cells) < enough:
         short.append(f"{enough - len(cells)} or more cells of other size and data")
@@ -192,14 +176,17 @@ def _missing(law: Law, cells: Cells) -> str:
 
 
 def _outcome(problem: Problem, params: Mapping[str, Measured]) -> Outcome:
-    law, theta = problem.law, problem.theta
+    bends = {p.shown for p in problem.law.parameters if p.shape}
     held = [
         f"{p.shown} at its {'lower' if value < (p.lower + p.upper) / 2 else 'upper'} end"
-        for p, value in zip(law.parameters, theta, strict=True)
-        if min(value - p.lower, p.upper - value) <= 1e-9
+        for p, value in zip(problem.law.parameters, problem.theta, strict=True)
+        if min(value - p.lower, p.upper - value) <= 1e-9 and p.shown not in bends
     ]
-    loose = [name for name, m in params.items() if m.low is None or m.high is None]
-    kappa = f"condition number {problem.condition:.1e}"
+    loose = [name for name, m in params.items() if (m.low is None or m.high is None) and name not in bends]
+    kappa, spread = f"condition number {problem.condition:.1e}", 100 * math.sqrt(problem.scale)
+    if spread > MISFIT:
+        told = f"the runs scatter by {spread:.0f} % around this law, which does not describe them."
+        return Outcome(name="misfit", sentence=told)
     if held:
         told = f"the best fit has {' and '.join(held)}: the data do not show this term; widen the grid along it."
         return Outcome(name="boundary", sentence=told)
@@ -212,8 +199,7 @@ def _outcome(problem: Problem, params: Mapping[str, Measured]) -> Outcome:
     if loose:
         told = f"the data leave {' and '.join(loose)} open on one side ({kappa}); add sizes or data sizes at both ends."
         return Outcome(name="ill-conditioned", sentence=told)
-    spread = 100 * math.sqrt(problem.scale)
-    told = f"{len(problem.y)} cells, {len(theta)} parameters, residuals of {spread:.2g} %."
+    told = f"{len(problem.y)} cells, {len(params)} parameters, residuals of {spread:.2g} %."
     return Outcome(name="converged", sentence=told)
 
 
@@ -222,19 +208,18 @@ def _verdict(problem: Problem, params: Mapping[str, Measured], outcome: Outcome)
     if name == "capacity":
         full = np.exp(problem.x[1]) > 2 * params["c"].value * np.exp(problem.x[0])
         sizes, shown = (len(set(problem.x[0][rows])) for rows in (slice(None), full))
-        told = f"The models hold {_span(params['c'])} bits per parameter, embeddings counted"
-        return f"{told} (saturation shown at {shown} of {sizes} sizes)."
+        firm = f"{shown} of {sizes} sizes saw over twice that" if outcome.good else f"not firm: {outcome.sentence[:-1]}"
+        return f"A parameter holds {_span(params['c'])} bits, embeddings counted ({firm})."
     if name == "capacity-power":
         g = params["g"]
-        linear = g.low is not None and g.high is not None and g.low <= 1 <= g.high
-        return f"Capacity grows as N to the {_span(g)}: {'linear lies inside' if linear else 'not shown to be linear'}."
+        low, high = g.low or -math.inf, math.inf if g.high is None else g.high
+        told = "linear lies inside" if low <= 1 <= high else "no one number of bits per parameter holds for all sizes"
+        return f"Capacity grows as N to the {_span(g)}: {told}."
     if not outcome.good:
         return f"{name}: {outcome.sentence}"
     if name == "chinchilla":
         size, data = (2 ** (1 / params[p].value) for p in ("alpha", "beta"))
-        return (
-            f"Halving the size term takes {size:.3g} times the parameters, the data term {data:.3g} times the tokens."
-        )
+        return f"Halving the term of N takes {size:.3g} times the parameters, that of D {data:.3g} times the tokens."
     return ""
 
 
@@ -244,14 +229,10 @@ def _span(m: Measured) -> str:
 
 
 def _sentence(table: RunTable, laws: Mapping[str, Fit]) -> str:
-    """Return the whole result in plain words: rows, frontier, capacity."""
-    told = table.describe()
-    words = [f"{told['rows']} runs, {len(told['sizes'])} sizes x {len(told['data_sizes'])} data sizes."]
-    if table.dropped:
-        words.append(f"Left out: {'; '.join(f'{n} because {why}' for why, n in told['dropped_reasons'].items())}.")
-    words += [f"{note[0].upper()}{note[1:]}." for note in table.notes]
-    main = [name for name in ("frontier", "capacity", "capacity-power") if name in laws] or ["chinchilla"]
-    return " ".join(words + [laws[name].verdict for name in main if name in laws])
-
-
-__all__ = ["fit", "fit_one", "law_cells", "predict"]
+    """Return the result in plain words: how size grows with data, what a parameter holds, what was left out."""
+    main = [laws[name].verdict for name in ("frontier", "capacity") if name in laws]
+    if not main and "chinchilla" in laws:
+        main = [laws["chinchilla"].verdict]
+    reasons = Counter(d["reason"] for d in table.dropped)
+    left = [f"Left out: {'; '.join(f'{n} because {why}' for why, n in reasons.items())}."] if reasons else []
+    return " ".join([*main, *left])

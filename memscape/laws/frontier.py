@@ -12,13 +12,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, minimize
+from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from memscape.errors import TableError, unknown
 from memscape.laws.crossing import CRITERIA, Criterion, Crossing, crossings
 from memscape.laws.quantity import format_quantity
-from memscape.laws.results import Curve, Fit, Line, Outcome, Point, Variant
+from memscape.laws.results import Curve, Fit, Line, Outcome, Point, Variant, measured
 from memscape.laws.table import RunTable
 from memscape.theory.measure import Measured
 
@@ -105,59 +105,54 @@ def straight(ln_n: np.ndarray, ln_d: np.ndarray, variance: np.ndarray) -> Straig
 
 def frontier(
     table: RunTable, criterion: str = "share", threshold: float | None = None, convention: str = "n_params",
-    first: bool = False, sensitivity: bool = True,
+    sensitivity: bool = True,
 ) -> Fit:  # fmt: skip
     """Return N = c D*^γ fitted to a table: `gamma` and `ln_c` with intervals, the crossings, and what they depend on.
 
-    `convention` is how sizes are counted, n_params or n_params_total. `first` reads D* as the paper does, the first
-    data size past the threshold; γ is then the slope of ln N on ln D*, with the range that the grid step allows.
+    `convention` is how sizes are counted: n_params, or n_params_total with embeddings.
     """
     if criterion not in CRITERIA:
         raise unknown("criterion", criterion, CRITERIA, TableError)
-    if convention not in ("n_params", "n_params_total"):
-        raise unknown("convention", convention, ("n_params", "n_params_total"), TableError)
     rule = CRITERIA[criterion]
     level = rule.threshold if threshold is None else threshold
-    found = crossings(table, rule, level, first)
+    found = crossings(table, rule, level)
     used = [c for c in found if c.censored == "no"]
-    curve = Curve(x=f"D*, unique tokens ({rule.title} crosses {level:g})", y="N, parameters")
+    ln_n, ln_d = np.log([getattr(c, convention) for c in used]), np.array([c.ln_d for c in used])
+    line = straight(ln_n, ln_d, np.array([c.variance for c in used])) if len(used) >= FEWEST else None
+    curve = Curve(
+        x=f"D*, unique tokens ({rule.title} crosses {level:g})", y="N, parameters",
+        points=[_point(c, convention, line) for c in found],
+    )  # fmt: skip
     base = {
         "law": "frontier" if criterion == "share" else f"frontier:{criterion}", "formula": "N = c D^γ",
         "source": "Niu et al. 2024, arXiv 2405.08707, Table 3, with intervals", "target": rule.title, "n": len(used),
     }  # fmt: skip
-    ln_n = np.array([math.log(getattr(c, convention)) for c in used])
-    ln_d = np.array([c.ln_d for c in used])
-    line = straight(ln_n, ln_d, np.array([c.variance for c in used])) if len(used) >= FEWEST else None
     if line is None or line.b < FLAT:
         told = _missing(found, rule, level) if line is None else _flat(len(used))
         outcome = Outcome(name="too-few-points" if line is None else "ill-conditioned", sentence=told)
-        curve = curve.model_copy(update={"points": _points(found, convention, first, line)})
-        return Fit(**base, outcome=outcome, curve=curve, verdict=f"gamma: cannot tell. {told}")
+        told = f"These runs cannot tell the {rule.size}: {told}"
+        return Fit(**base, outcome=outcome, curve=curve, verdict=told)
     how = f"95 % t interval over {len(used)} sizes"
-    value, low, high = line.gamma()
-    gamma = Measured(value=value, unit="1", n=len(used), low=low, high=high, interval=how)
-    if first:
-        gamma = _grid_range(ln_n, used)
-    value, low, high = line.log_size(0.0)
-    unit = "ln(parameters/token^gamma)"
-    ln_c = Measured(value=value, unit=unit, n=len(used), low=low, high=high, interval=how)
-    drawn = {"points": _points(found, convention, first, line), **_lines(line, gamma, ln_n, ln_d)}
+    gamma = measured(line.gamma(), "1", len(used), how)
+    ln_c = measured(line.log_size(0.0), "ln(parameters/token^gamma)", len(used), how)
     fit = Fit(
         **base, params={"gamma": gamma, "ln_c": ln_c}, outcome=_outcome(line, gamma, found), noise=line.scatter,
-        objective=line.scatter**2 * line.freedom, curve=curve.model_copy(update=drawn), verdict=verdict(gamma),
-        sensitivity=_variants(table, rule, level, convention, first) if sensitivity else [],
+        objective=line.scatter**2 * line.freedom, verdict=verdict(gamma, rule.size),
+        curve=curve.model_copy(update=_lines(line, gamma, ln_n, ln_d)),
+        sensitivity=_variants(table, rule, level, convention) if sensitivity else [],
     )  # fmt: skip
     fit._problem = line
     return fit
 
 
-def verdict(gamma: Measured) -> str:
-    """Return in words which of the exponents 1, 1.35, 2, 4 lie inside the interval."""
+def verdict(gamma: Measured, size: str = "size that memorises D tokens") -> str:
+    """Return in words how size grows with data, and which of the exponents 1, 1.35, 2, 4 lie inside the interval."""
     low, high = gamma.low or 0.0, math.inf if gamma.high is None else gamma.high
     inside = [r for r in REFERENCES if low <= r <= high]
     outside = [r for r in REFERENCES if r not in inside]
     rest = f"; excludes {_and(outside)}" if outside else ""
-    span = f"gamma = {gamma.value:.2f} [{low:.2f}, {'∞' if math.isinf(high) else f'{high:.2f}'}]"
+    end = "∞" if math.isinf(high) else f"{high:.2f}"
+    span = f"The {size} grows as D to the {gamma.value:.2f} [{low:.2f}, {end}]"
     if len(inside) > 1:
         return f"{span}: cannot tell {inside[0]:g} from {_and(inside[1:])}{rest}."
     if not inside:
@@ -172,30 +167,14 @@ def _and(numbers: list[float]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _grid_range(ln_n: np.ndarray, used: list[Crossing]) -> Measured:
-    """Return the slope of ln N on ln D*, and the slopes possible when each D* lies anywhere in its grid cell."""
-
-    def slope(ln_d) -> float:
-        x = np.asarray(ln_d) - np.mean(ln_d)
-        return float(x @ ln_n / (x @ x))
-
-    cells = [(c.below, c.ln_d) for c in used]
-    ends = [s * minimize(lambda d, s=s: s * slope(d), np.mean(cells, axis=1), bounds=cells).fun for s in (1, -1)]
-    how = "range that the grid step of D allows"
-    return Measured(value=slope([c.ln_d for c in used]), unit="1", n=len(used), low=ends[0], high=ends[1], interval=how)
-
-
-def _points(found: list[Crossing], convention: str, first: bool, line: Straight | None) -> list[Point]:
-    """Return the crossings as points: horizontal bars for 95 % of their seeds, or for the cell of the grid."""
-    return [
-        Point(
-            x=c.d_star, y=getattr(c, convention), n_params=c.n_params, runs=c.runs, censored=c.censored,
-            x_low=math.exp(c.below if first else c.ln_d - 1.96 * math.sqrt(c.variance)),
-            x_high=math.exp(c.ln_d + 1.96 * math.sqrt(c.variance)),
-            residual=None if line is None or c.censored != "no" else c.ln_d - line.at(getattr(c, convention)),
-        )
-        for c in found
-    ]  # fmt: skip
+def _point(c: Crossing, convention: str, line: Straight | None) -> Point:
+    """Return a crossing as a point, with a horizontal bar for 95 % of its seeds."""
+    n, half = getattr(c, convention), 1.96 * math.sqrt(c.variance)
+    return Point(
+        x=c.d_star, y=n, n_params=c.n_params, runs=c.runs, censored=c.censored,
+        x_low=math.exp(c.ln_d - half), x_high=math.exp(c.ln_d + half),
+        residual=None if line is None or c.censored != "no" else c.ln_d - line.at(n),
+    )  # fmt: skip
 
 
 def _lines(line: Straight, gamma: Measured, ln_n: np.ndarray, ln_d: np.ndarray) -> dict[str, list[Line]]:
@@ -254,7 +233,7 @@ def _missing(found: list[Crossing], rule: Criterion, level: float) -> str:
     )
 
 
-def _variants(table: RunTable, rule: Criterion, level: float, convention: str, first: bool) -> list[Variant]:
+def _variants(table: RunTable, rule: Criterion, level: float, convention: str) -> list[Variant]:
     """Return γ at other thresholds, by the other parameter convention, and with the scatter laid on N."""
     other = "n_params" if convention == "n_params_total" else "n_params_total"
     asked = [(f"threshold {t:g}", t, convention) for t in rule.sweep if t != level]
@@ -262,13 +241,11 @@ def _variants(table: RunTable, rule: Criterion, level: float, convention: str, f
         asked.append((f"sizes counted as {other}", level, other))
     found = []
     for what, threshold, counted in asked:
-        fit = frontier(table, rule.name, threshold, counted, first, sensitivity=False)
+        fit = frontier(table, rule.name, threshold, counted, sensitivity=False)
         found.append(Variant(what=what, gamma=fit.params.get("gamma"), sizes=fit.n))
-    if not first:
-        used = [c for c in crossings(table, rule, level) if c.censored == "no"]
-        ln_n, ln_d = np.array([math.log(getattr(c, convention)) for c in used]), np.array([c.ln_d for c in used])
-        turned = straight(ln_d, ln_n, np.zeros(len(used)))
-        half, how = turned.t * math.sqrt(turned.var_b), f"95 % t interval over {len(used)} sizes"
-        gamma = Measured(value=turned.b, unit="1", n=len(used), low=turned.b - half, high=turned.b + half, interval=how)
-        found.append(Variant(what="scatter laid on N instead of D*", gamma=gamma, sizes=len(used)))
-    return found
+    used = [c for c in crossings(table, rule, level) if c.censored == "no"]
+    ln_n, ln_d = np.log([getattr(c, convention) for c in used]), np.array([c.ln_d for c in used])
+    turned = straight(ln_d, ln_n, np.zeros(len(used)))
+    half, how = turned.t * math.sqrt(turned.var_b), f"95 % t interval over {len(used)} sizes"
+    gamma = measured((turned.b, turned.b - half, turned.b + half), "1", len(used), how)
+    return [*found, Variant(what="scatter laid on N instead of D*", gamma=gamma, sizes=len(used))]

@@ -141,8 +141,7 @@ def estimate(
     law: Law, cells: Cells, delta: float | None = None, starts: np.ndarray | None = None, kept: int = KEPT_STARTS
 ) -> Problem:
     """Return the law at the best optimum found: all starts are evaluated, the best `kept` descended from."""
-    x = np.log(np.stack([cells.inputs[name] for name in law.inputs]))
-    y = np.array([np.log(values).mean() for values in cells.seeds])
+    x, y = cells.logs(law.inputs), cells.log
     grid = law.starts() if starts is None else starts
     width = 0.05 if delta is None else delta
     value = objective(law, x, y, np.clip(grid, law.lower, law.upper), width)
@@ -159,17 +158,8 @@ def estimate(
             found = solve(law, x, y, top, width)
             order = np.argsort(found.objective)
     k = order[0]
-    return Problem(
-        law,
-        x,
-        y,
-        float(width),
-        found.theta[k],
-        float(found.objective[k]),
-        bool(found.finished[k]),
-        cells,
-        seed_shift(cells),
-    )
+    ended = found.theta[k], float(found.objective[k]), bool(found.finished[k])
+    return Problem(law, x, y, float(width), *ended, cells, seed_shift(cells))
 
 
 def seed_shift(cells: Cells) -> SeedShift | None:

@@ -1,150 +1,107 @@
 """Rows from anything, columns under our names: a result folder, CSV, Parquet, JSON or JSONL, a DataFrame, a list.
 
->>> columns([{"N": 1e5, "tokens": 1e4, "loss": 3.2}], {})["fresh_loss"]
+>>> columns([{"N": 1e5, "tokens": 1e4, "loss": 3.2}])["fresh_loss"]
 array([3.2])
 """
 
-import csv
-import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from memscape.errors import TableError
 from memscape.folder import read_json
 
-Row = Mapping[str, Any]
-
-ALIASES: dict[str, tuple[str, ...]] = {
-    "run_id": ("run", "id", "name"),
-    "n_params": ("n", "params", "parameters", "model_size", "n_parameters", "non_embedding_params"),
-    "n_params_total": ("total_params", "params_total"),
-    "n_tokens": ("d", "tokens", "data_size", "train_tokens", "unique_tokens"),
-    "tokens_seen": ("tokens_trained", "total_tokens"),
-    "train_loss": ("training_loss",),
-    "fresh_loss": (
-        "loss",
-        "final_loss",
-        "val_loss",
-        "validation_loss",
-        "valid_loss",
-        "test_loss",
-        "loss_nats_per_token",
-    ),
-    "learning_rate": ("lr",),
-    "training_flop": ("flop", "flops", "c", "compute"),
+ALIASES: dict[str, str] = {
+    "run_id": "run id name",
+    "n_params": "n params parameters model_size n_parameters non_embedding_params",
+    "n_params_total": "total_params params_total",
+    "n_tokens": "d tokens data_size train_tokens unique_tokens",
+    "tokens_seen": "tokens_trained total_tokens",
+    "train_loss": "training_loss",
+    "fresh_loss": "loss final_loss val_loss validation_loss valid_loss test_loss loss_nats_per_token",
+    "learning_rate": "lr",
+    "training_flop": "flop flops c compute",
 }
-"""Our column -> other names it is known by (case, spaces and hyphens do not matter)."""
+"""Our column -> other names it is known by (case, spaces and hyphens do not matter), the first found is taken."""
 
 TEXT = ("run_id", "status", "tokenizer", "corpus", "family")
 """Columns that hold words."""
 
 
-def rows(source: Any) -> tuple[list[Row], str]:
+def rows(source: Any) -> tuple[pd.DataFrame, str]:
     """Return rows and the name they are spoken of by."""
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.is_dir():
-            files = sorted(path.glob("runs/*/result.json"))
-            if not files:
-                raise TableError(
-                    f"expected finished runs at {path}/runs/*/result.json, found none; run `memscape sweep` first."
-                )
-            return [_with_best(read_json(file), file.parent / "metrics.parquet") for file in files], path.resolve().name
-        if not path.is_file():
-            raise TableError(f"expected a folder of runs or a table at {path}, found nothing; check the path.")
-        return _file_rows(path), str(path)
-    if hasattr(source, "to_pydict"):
-        return _transposed(source.to_pydict()), "the table"
-    if hasattr(source, "to_dict"):
-        try:
-            return source.to_dict(orient="records"), "the table"
-        except TypeError:
-            return _transposed(source.to_dict(as_series=False)), "the table"
-    if isinstance(source, Mapping):
-        return _transposed(source), "the table"
-    if isinstance(source, Iterable):
-        return [row.model_dump() if hasattr(row, "model_dump") else row for row in source], "the rows"
-    raise TableError(
-        f"expected a folder, file, DataFrame or rows, got {type(source).__name__}; pass the path of a table."
-    )
+        if not path.is_dir():
+            return _file(path), str(path)
+        files = sorted(path.glob("runs/*/result.json"))
+        if not files:
+            raise TableError(f"expected finished runs at {path}/runs/*/result.json, found none: `memscape sweep`.")
+        runs = [_with_best(read_json(file), file.parent / "metrics.parquet") for file in files]
+        return pd.DataFrame(runs), path.resolve().name
+    for method in ("to_pandas", "to_pydict"):
+        if hasattr(source, method):
+            source = getattr(source, method)()
+    if isinstance(source, Iterable) and not isinstance(source, pd.DataFrame | Mapping):
+        source = [row.model_dump() if hasattr(row, "model_dump") else row for row in source]
+    if not isinstance(source, pd.DataFrame | Mapping | list):
+        raise TableError(f"expected a folder, file, DataFrame or rows, got {type(source).__name__}; pass a path.")
+    try:
+        return pd.DataFrame(source), "the table"
+    except ValueError as problem:
+        raise TableError(f"expected rows, or columns of one length: {problem}.") from problem
+
+
+def _file(path: Path) -> pd.DataFrame:
+    readers = {
+        ".csv": lambda: pd.read_csv(path),
+        ".parquet": lambda: pd.read_parquet(path),
+        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False),
+        ".json": lambda: pd.DataFrame(read_json(path)),
+    }
+    if path.suffix.lower() not in readers:
+        raise TableError(f"expected a folder of runs, or a table in {', '.join(readers)}, got {path}; convert it.")
+    if not path.is_file():
+        raise TableError(f"expected a table at {path}, found nothing; check the path.")
+    return readers[path.suffix.lower()]()
 
 
 def _with_best(row: dict[str, Any], metrics: Path) -> dict[str, Any]:
     """Add what only the history tells: the training loss at the lowest held-out loss, its fall in the last quarter."""
     if not metrics.exists():
         return row
-    import pyarrow.parquet
-
-    history = pyarrow.parquet.read_table(metrics, columns=["step", "train_loss", "fresh_loss"]).to_pydict()
-    step, train, fresh = (np.array(history[name], dtype=float) for name in ("step", "train_loss", "fresh_loss"))
+    history = pd.read_parquet(metrics, columns=["step", "train_loss", "fresh_loss"])
+    step, train, fresh = (history[name].to_numpy(float) for name in history)
     told = {**row, "late_fall": float(train[np.searchsorted(step, 0.75 * step[-1])] - train[-1])}
     if np.isfinite(fresh).any():
         told["best_train_loss"] = float(train[np.nanargmin(fresh)])
     return told
 
 
-def _file_rows(path: Path) -> list[Row]:
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    if suffix in (".parquet", ".pq"):
-        import pyarrow.parquet
-
-        return pyarrow.parquet.read_table(path).to_pylist()
-    if suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if suffix == ".json":
-        content = read_json(path)
-        rows = content.get("rows", content.get("runs", content)) if isinstance(content, dict) else content
-        return rows if isinstance(rows, list) else _transposed(rows)
-    raise TableError(f"expected a .csv, .parquet, .json or .jsonl table, got {path.name}; convert it to one of these.")
-
-
-def _transposed(columns: Mapping[str, Any]) -> list[Row]:
-    lists = {k: list(v) for k, v in columns.items()}
-    if len({len(v) for v in lists.values()}) > 1:
-        raise TableError(
-            "expected columns of one length, got " + ", ".join(f"{k}: {len(v)}" for k, v in lists.items()) + "."
-        )
-    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
-
-
-def columns(rows: list[Row], mapped: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Return columns under our names; a number that cannot be read is NaN."""
-    have = list(dict.fromkeys(key for row in rows for key in row))
+def columns(table: Any, mapped: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
+    """Return columns under our names (`mapped`: ours -> theirs); a number that cannot be read is NaN."""
+    frame, mapped = pd.DataFrame(table), dict(mapped or {})
     for ours, theirs in mapped.items():
-        if theirs not in have:
-            raise TableError(
-                f"columns maps {ours!r} to {theirs!r}, which is no column; the table has {', '.join(have)}."
-            )
-    plain = {key.strip().lower().replace(" ", "_").replace("-", "_"): key for key in have}
-    place = {key: raw for key, raw in plain.items() if raw not in mapped.values()} | dict(mapped)
+        if theirs not in frame:
+            have = ", ".join(map(str, frame))
+            raise TableError(f"columns maps {ours!r} to {theirs!r}, which is no column; the table has {have}.")
+    free = [raw for raw in frame if raw not in mapped.values()]
+    place = {str(raw).strip().lower().replace(" ", "_").replace("-", "_"): raw for raw in free} | mapped
     for ours, others in ALIASES.items():
-        if ours not in place:
-            raw = next((plain[o] for o in others if o in plain and plain[o] not in mapped.values()), None)
-            if raw is not None:
-                place[ours] = raw
+        known = [place[other] for other in others.split() if other in place]
+        if known:
+            place.setdefault(ours, known[0])
     found: dict[str, np.ndarray] = {}
     for name, raw in place.items():
-        values = [row.get(raw) for row in rows]
         if name in TEXT:
-            found[name] = np.array(["" if v is None else str(v) for v in values], dtype=object)
+            found[name] = frame[raw].fillna("").astype(str).to_numpy(dtype=object)
         else:
-            numbers = np.array([_number(v) for v in values])
+            numbers = np.array(pd.to_numeric(frame[raw], errors="coerce"), dtype=float)
             if np.isfinite(numbers).any():
                 found[name] = numbers
-    if "n_params" in found and "n_tokens" not in found and "training_flop" in found:
+    if {"n_params", "training_flop"} <= set(found) and "n_tokens" not in found:
         found["n_tokens"] = found["training_flop"] / (6.0 * found["n_params"])
     return found
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan

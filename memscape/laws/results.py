@@ -8,9 +8,12 @@ True
 """
 
 import html
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from memscape.folder import read_json
@@ -23,10 +26,21 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+def measured(ends: Iterable[float | None], unit: str, n: int, interval: str) -> Measured:
+    """Return (value, low, high) as one number with its interval; an end that is not finite is open."""
+    value, low, high = (None if end is None or not math.isfinite(end) else float(end) for end in ends)
+    return Measured(value=math.nan if value is None else value, unit=unit, n=n, low=low, high=high, interval=interval)
+
+
+def _short(m: Measured) -> str:
+    low, high = ("?" if end is None else f"{end:.3g}" for end in (m.low, m.high))
+    return f"{m.value:.3g} [{low}, {high}]"
+
+
 class Outcome(Answer):
     """How a fit ended, with a sentence that says what to do about it."""
 
-    name: Literal["converged", "boundary", "ill-conditioned", "too-few-points", "unfinished"]
+    name: Literal["converged", "boundary", "ill-conditioned", "misfit", "too-few-points", "unfinished"]
     sentence: str
 
     @property
@@ -157,10 +171,8 @@ class Fit(Answer):
         """Return the fit's picture as a Plotly figure."""
         return self.curve.plot()
 
-    def to_frame(self):
-        """Return the parameters as a pandas table, a row each."""
-        import pandas as pd
-
+    def to_frame(self) -> pd.DataFrame:
+        """Return the parameters as a table, a row each."""
         return pd.DataFrame({name: m.model_dump() for name, m in self.params.items()}).T
 
     def _repr_html_(self) -> str:
@@ -205,15 +217,23 @@ class Fits(Answer):
         return self.laws[law]
 
     def __str__(self) -> str:
-        return self.sentence
+        lines = [self.sentence]
+        for name, fit in self.laws.items():
+            values = ", ".join(f"{k} {_short(m)}" for k, m in fit.params.items())
+            lines.append(f"  {name:<16} {fit.outcome.name:<16} {values or fit.outcome.sentence}")
+        own = [r for r in self.ranking if r.about == "loss" and r.heldout_error and "constants" not in r.law]
+        if own:
+            told = ", ".join(f"{r.law} {100 * (r.heldout_error or 0):.2g} %" for r in own)
+            lines.append(f"Held-out loss of the largest runs, left out of the fit, is missed by: {told}.")
+        told = self.table
+        size = f"{told['rows']} runs, {len(told['sizes'])} sizes x {len(told['data_sizes'])} data sizes"
+        return "\n".join([*lines, "; ".join([size, *told["notes"]]) + "."])
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(self.sentence)}</p>{self.to_frame().to_html()}"
 
-    def to_frame(self):
-        """Return the ranking as a pandas table."""
-        import pandas as pd
-
+    def to_frame(self) -> pd.DataFrame:
+        """Return the ranking as a table."""
         return pd.DataFrame([rank.model_dump() for rank in self.ranking])
 
     @classmethod

@@ -27,7 +27,6 @@ FRONTIERS = {
 }
 """Laws of size, one a criterion, and the columns each needs; the other laws are `LAWS`."""
 
-
 CONVENTIONS = {
     "n_params": "attention and feed-forward parameters, no embeddings",
     "n_tokens": "unique training tokens",
@@ -43,22 +42,33 @@ class Cells:
 
     inputs: dict[str, np.ndarray]
     """n_params, n_params_total, n_tokens, tokens_seen, ... (n,)."""
-    value: np.ndarray
-    """Mean over seeds of the target (n,)."""
     seeds: list[np.ndarray]
     """The target seed by seed."""
     seed_names: list[np.ndarray]
     runs: list[list[str]]
 
     def __len__(self) -> int:
-        return len(self.value)
+        return len(self.seeds)
+
+    @property
+    def value(self) -> np.ndarray:
+        """Mean over seeds of the target (n,)."""
+        return np.array([values.mean() for values in self.seeds])
+
+    @property
+    def log(self) -> np.ndarray:
+        """Mean over seeds of the log of the target (n,), which laws are fitted to."""
+        return np.array([np.log(values).mean() for values in self.seeds])
+
+    def logs(self, names: tuple[str, ...]) -> np.ndarray:
+        """Return the log inputs of a law (K, n)."""
+        return np.log(np.stack([self.inputs[name] for name in names]))
 
     def take(self, keep: np.ndarray) -> "Cells":
         """Return the cells where `keep` is true."""
         at = np.flatnonzero(keep)
         return Cells(
             {k: v[at] for k, v in self.inputs.items()},
-            self.value[at],
             [self.seeds[i] for i in at],
             [self.seed_names[i] for i in at],
             [self.runs[i] for i in at],
@@ -84,28 +94,27 @@ class RunTable:
     ) -> "RunTable":
         """Read a folder of runs, a CSV, Parquet, JSON or JSONL file, a DataFrame, or rows; check them.
 
-        `columns` maps our names to the table's; `units` is `nats` or `bits` (per token, divided by ln 2 where read);
-        `where` keeps the rows with the given values, for example {"family": "gpt2"}.
+        `columns` maps our names to the table's; `units` is `nats` or `bits` (per token, times ln 2 where read); `where`
+        keeps the rows with the given values, for example {"family": "gpt2"}.
         """
         if isinstance(source, RunTable):
             return source
         if units not in ("nats", "bits"):
             raise TableError(f"expected units 'nats' or 'bits' (per token), got {units!r}; convert the losses first.")
         rows, name = reading.rows(source)
-        if not rows:
+        if not len(rows):
             raise TableError(f"expected a table of runs in {name}, found no rows; run `memscape sweep` first.")
-        found = reading.columns(rows, columns or {})
+        found = reading.columns(rows, columns)
         for key, value in (where or {}).items():
             if key not in found:
                 raise TableError(f"where={key!r} names no column; the table has {', '.join(sorted(found))}.")
-            keep = np.array([v == value for v in found[key]])
+            keep = found[key] == value
             found = {k: v[keep] for k, v in found.items()}
             if not keep.any():
                 raise TableError(f"no row has {key} = {value!r}; leave out `where` or choose a value that occurs.")
         if units == "bits":
-            for loss in (*checking.LOSSES, *checking.BEST, "floor", "uniform_loss"):
-                if loss in found:
-                    found[loss] = found[loss] * math.log(2)
+            losses = (k for k in found if k.endswith("_loss") or k == "floor")
+            found |= {k: found[k] * math.log(2) for k in losses}
         table, dropped, notes = checking.check(found, name)
         return cls(table, name, tuple(dropped), tuple(notes))
 
@@ -124,11 +133,10 @@ class RunTable:
 
     def carries(self, law: str) -> bool:
         """Return whether the table has the columns that a law needs; the repeated-data law also needs repetition."""
-        have = set(self.columns)
         if law in FRONTIERS:
-            return set(FRONTIERS[law]) <= have or (law == "frontier:gap" and "gap_mse" in have)
+            return set(FRONTIERS[law]) <= set(self.columns)
         needs = {LAWS[law].target, *LAWS[law].inputs} - {"n_params_total"}
-        if not needs <= have:
+        if not needs <= set(self.columns):
             return False
         return "tokens_seen" not in needs or bool(np.ptp(self.columns["tokens_seen"] / self.columns["n_tokens"]) > 0)
 
@@ -147,17 +155,12 @@ class RunTable:
                 groups.setdefault(key, []).append(i)
         sign = -1.0 if largest else 1.0
         chosen = [_at_best_rate(np.array(groups[key]), rates, seed, sign * judge) for key in sorted(groups)]
-        ids = self.columns["run_id"]
+        numbers = {k: v for k, v in self.columns.items() if k not in reading.TEXT}
         return Cells(
-            {
-                c: np.array([v[rows].mean() for rows in chosen])
-                for c, v in self.columns.items()
-                if c not in reading.TEXT
-            },
-            np.array([value[rows].mean() for rows in chosen]),
+            {k: np.array([v[rows].mean() for rows in chosen]) for k, v in numbers.items()},
             [value[rows] for rows in chosen],
             [seed[rows] for rows in chosen],
-            [[str(ids[i]) for i in rows] for rows in chosen],
+            [list(self.columns["run_id"][rows]) for rows in chosen],
         )
 
     def describe(self) -> dict[str, Any]:
@@ -165,10 +168,10 @@ class RunTable:
         return {
             "source": self.source,
             "rows": len(self),
-            "sizes": sorted({float(n) for n in self.columns["n_params"]}),
-            "data_sizes": sorted({float(d) for d in self.columns["n_tokens"]}),
-            "learning_rates": len(set(self.columns.get("learning_rate", np.zeros(1)).tolist())),
-            "seeds": len(set(self.columns.get("seed", np.zeros(1)).tolist())),
+            "sizes": np.unique(self.columns["n_params"]).tolist(),
+            "data_sizes": np.unique(self.columns["n_tokens"]).tolist(),
+            "learning_rates": len(np.unique(self.columns.get("learning_rate", 0))),
+            "seeds": len(np.unique(self.columns.get("seed", 0))),
             "dropped": list(self.dropped),
             "dropped_reasons": dict(Counter(d["reason"] for d in self.dropped)),
             "conventions": CONVENTIONS,
@@ -190,12 +193,10 @@ class RunTable:
 
 def _at_best_rate(rows: np.ndarray, rates: np.ndarray, seed: np.ndarray, judge: np.ndarray) -> np.ndarray:
     """Return the rows of one cell at its best rate (lowest `judge`), chosen for each seed by the other seeds."""
-    kinds, seeds = sorted(set(rates[rows])), sorted(set(seed[rows]))
-    table = np.full((len(kinds), len(seeds)), np.nan)
-    place = np.full(table.shape, -1)
-    for i in rows:
-        at = kinds.index(rates[i]), seeds.index(seed[i])
-        table[at], place[at] = judge[i], i
+    kinds, seeds = np.unique(rates[rows]), np.unique(seed[rows])
+    table, place = np.full((len(kinds), len(seeds)), np.nan), np.full((len(kinds), len(seeds)), -1)
+    at = np.searchsorted(kinds, rates[rows]), np.searchsorted(seeds, seed[rows])
+    table[at], place[at] = judge[rows], rows
     if len(kinds) == 1 or len(seeds) == 1 or np.isnan(table).any():
         best = min(kinds, key=lambda rate: judge[rows[rates[rows] == rate]].mean())
         return rows[rates[rows] == best]

@@ -34,7 +34,8 @@ class Measured(BaseModel):
 
     def __str__(self) -> str:
         span = "" if self.low is None or self.high is None else f" [{self.low:.4g}, {self.high:.4g}]"
-        return f"{self.value:.4g}{span} {self.unit} (n = {self.n}; {self.interval})"
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        return f"{self.value:.4g}{span}{unit} (n = {self.n}; {self.interval})"
 
 
 def mean(values: ArrayLike, unit: str, over: str = "documents", seed: int = 0, resamples: int = 2000) -> Measured:

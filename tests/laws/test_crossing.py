@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.isotonic import IsotonicRegression
 
-from memscape.laws.crossing import CRITERIA, crossings, falling
+from memscape.laws.crossing import CRITERIA, crossings
 from memscape.laws.table import RunTable
 from tests.laws.planted import WIDE_DATA, WIDE_SIZES, Truth, rows
 
@@ -24,17 +23,8 @@ def straight_share(shares, data=(1e3, 1e4, 1e5, 1e6), seeds=1, spread=0.0):
     ]
 
 
-def only(table, threshold=0.5, name="share", first=False):
-    return crossings(RunTable.read(table), CRITERIA[name], threshold, first)[0]
-
-
-def test_isotonic_fit_equals_scikit_learn():
-    """The min-max formula is the pool-adjacent-violators answer."""
-    rng = np.random.default_rng(0)
-    for n in (1, 2, 5, 12):
-        curve = rng.normal(size=n) - 0.2 * np.arange(n)
-        oracle = IsotonicRegression(increasing=False).fit_transform(np.arange(n), curve)
-        np.testing.assert_allclose(falling(curve), oracle, atol=1e-12)
+def only(table, threshold=0.5, name="share"):
+    return crossings(RunTable.read(table), CRITERIA[name], threshold)[0]
 
 
 def test_crossing_is_linear_in_ln_d():
@@ -56,13 +46,6 @@ def test_seeds_set_the_uncertainty_of_the_crossing():
 def test_a_size_that_does_not_cross_is_censored(shares, side):
     """A size memorised everywhere, or nowhere, says on which side its D* lies and nothing more."""
     assert only(straight_share(shares)).censored == side
-
-
-def test_the_first_rule_takes_the_grid_point_and_its_cell():
-    """As the paper: the first D whose value is under the threshold, bracketed by the one before."""
-    found = only(straight_share((0.9, 0.7, 0.3, 0.1)), first=True)
-    assert found.d_star == pytest.approx(1e5)
-    assert np.exp(found.below) == pytest.approx(1e4)
 
 
 def test_a_rising_criterion_crosses_upwards():

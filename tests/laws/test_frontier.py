@@ -11,7 +11,6 @@ from memscape.errors import TableError
 from memscape.laws.frontier import frontier, straight, verdict
 from memscape.laws.table import RunTable
 from memscape.theory.measure import Measured
-from memscape.theory.table3 import TABLE
 from tests.laws.planted import LAPTOP_DATA, WIDE_DATA, WIDE_SIZES, Truth, rows
 
 COEFFICIENT = {1.0: 1.2, 1.35: 0.02, 2.0: 1e-4}
@@ -19,17 +18,6 @@ COEFFICIENT = {1.0: 1.2, 1.35: 0.02, 2.0: 1e-4}
 
 def planted(gamma, **how):
     return RunTable.read(rows(Truth(gamma=gamma, coefficient=COEFFICIENT[gamma]), **how))
-
-
-def paper_table(first_mse=0.0399):
-    """Table 3 of the paper as rows; its first D* has a printed MSE of 0.04, so it was a little less."""
-    cells = [(m.n_params, d, mse) for m in TABLE for d, mse in m.mse.items()]
-    return RunTable.read(
-        [
-            {"n_params": n, "n_tokens": d, "gap_mse": first_mse if (n, d) == (39.95e6, 214.18e6) else mse}
-            for n, d, mse in cells
-        ]
-    )
 
 
 @pytest.mark.parametrize("gamma", COEFFICIENT)
@@ -49,23 +37,6 @@ def test_it_says_cannot_tell_one_from_two():
     fit = frontier(noisy, sensitivity=False)
     assert "cannot tell 1 from" in fit.verdict
     assert "2" in fit.verdict.split("cannot tell")[1].split(";")[0]
-
-
-def test_paper_table_three_gives_1_90_with_its_grid_range():
-    """Exponent 1.900; the grid step of D alone allows 1.416 to 2.429."""
-    fit = frontier(paper_table(), "gap", first=True)
-    gamma = fit.params["gamma"]
-    assert gamma.value == pytest.approx(1.900, abs=1e-3)
-    assert gamma.low == pytest.approx(1.416, abs=2e-3)
-    assert gamma.high == pytest.approx(2.429, abs=2e-3)
-    assert "undecided" in fit.verdict
-
-
-@pytest.mark.parametrize(("threshold", "slope"), [(0.045, 2.328), (0.055, 2.107)])
-def test_paper_table_three_depends_on_its_threshold(threshold, slope):
-    """σ² = 0.045 gives 2.328 and 0.055 gives 2.107: the threshold was chosen afterwards."""
-    fit = frontier(paper_table(0.04), "gap", threshold, first=True, sensitivity=False)
-    assert fit.params["gamma"].value == pytest.approx(slope, abs=1e-3)
 
 
 def test_line_without_seed_noise_is_least_squares_with_its_t_interval():

@@ -20,7 +20,7 @@ def plane(theta, x):
 
 PLANE = Law(
     "plane", "ln L linear", "none", plane, "heldout_loss", ("n_params", "n_tokens"),
-    tuple(Parameter(name, -50, 50, (0.0,)) for name in ("level", "by_n", "by_d")),
+    tuple(Parameter(name, -50, 50, (0.0,)) for name in ("level", "by_n", "by_d")), {},
 )  # fmt: skip
 
 

@@ -44,17 +44,6 @@ def test_kaplan_agrees_with_the_theory_room():
     assert said == pytest.approx(published.KAPLAN.loss(1e8, 1e10), rel=1e-12)
 
 
-def test_fading_parameters_leave_small_models_alone_and_stop_large_ones():
-    """Below N_opt the data-limited law is Chinchilla's; above it gains stop at (1 + R_N) N_opt."""
-    theta = np.array([[np.log(60.0), np.log(70.0), np.log(1.2), 0.4, 0.35]])
-    faded = np.column_stack([theta, [[np.log(5.0)]]])
-    optimal = (0.4 * 60 / (0.35 * 70)) ** (1 / 0.4) * 1e6 ** (0.35 / 0.4)
-    x = np.log([[optimal / 3, optimal * 1e6, optimal * 6.0], [1e6] * 3])
-    plain, slow = LAWS["chinchilla"].value(theta, x)[0][0], LAWS["data-limited"].value(faded, x)[0][0]
-    assert slow[0] == pytest.approx(plain[0], abs=1e-12)
-    assert slow[1] == pytest.approx(plain[2], abs=1e-9)
-
-
 def test_capacity_saturates_at_c_bits_per_parameter():
     """Few bits are all held; of many, c N."""
     law = LAWS["capacity"]

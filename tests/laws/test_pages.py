@@ -4,14 +4,18 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import memscape.laws
+from memscape.cli import app
 from tests.laws.planted import WIDE_DATA, WIDE_SIZES, write_grid
 
-PAGE = Path(__file__).parents[2] / "docs" / "laws.md"
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "laws.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -22,21 +26,36 @@ def book(tmp_path_factory):
     return place
 
 
-def test_the_blocks_of_the_page_run_in_order(book, monkeypatch):
-    """Copied one after another into Python they work."""
+@pytest.mark.slow
+def test_the_python_of_the_page_runs_in_order(book, monkeypatch):
+    """Copied one after another into Python the blocks work; the grid of random tokens is trained for three steps."""
     monkeypatch.chdir(book)
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S):
-        exec(compile(block, str(PAGE), "exec"), names)
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
+        exec(compile(block.replace("1_500", "3"), "docs/laws.md", "exec"), names)
+    assert len(names["plan"].runs) == 12
     assert names["found"].params["alpha"].value == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize("command", re.findall(r"```sh\nmemscape (.*?)\n```", PAGE))
+def test_the_commands_of_the_page_say_what_it_quotes(command, monkeypatch):
+    """Each runs; the first line of `fit` stands on the page word for word."""
+    monkeypatch.chdir(ROOT)
+    told = CliRunner().invoke(app, shlex.split(command))
+    assert told.exit_code == 0
+    if command.startswith("fit"):
+        quoted = " ".join(PAGE.replace("\n> ", " ").split())
+        assert told.stdout.splitlines()[0] in quoted
+    else:
+        assert "hours" in told.stdout
+        assert "money" in told.stdout
 
 
 def test_every_law_and_outcome_stands_on_the_page():
     """Nothing that a user can ask for or get is undocumented."""
-    text = PAGE.read_text()
     outcomes = memscape.laws.results.Outcome.model_fields["name"].annotation.__args__
     for name in (*memscape.laws.law.LAWS, *memscape.laws.table.FRONTIERS, *outcomes):
-        assert f"`{name}`" in text, name
+        assert f"`{name}`" in PAGE, name
 
 
 @pytest.mark.parametrize("name", [m.name for m in pkgutil.iter_modules(memscape.laws.__path__)])

@@ -160,18 +160,18 @@ def test_runs_that_differ_in_epochs_are_cells_of_their_own():
     assert len(table.cells("heldout_loss")) == 3
 
 
-def test_memorised_bits_are_counted_against_the_lowest_held_out_loss():
-    """An overfitted last loss would credit the model with bits it does not hold."""
+def test_held_out_loss_is_the_lowest_along_the_run():
+    """The last loss of an overfitted model says how long it ran, not what the size can do."""
     plain, late = (RunTable.read(rows(history=h, **SMALL)) for h in (False, True))
     assert (late.column("fresh_loss") > plain.column("fresh_loss")).all()
     np.testing.assert_allclose(late.column("heldout_loss"), plain.column("heldout_loss"))
-    np.testing.assert_allclose(late.column("memorised_bits"), plain.column("memorised_bits"))
     assert "lowest along each run" in late.notes[0]
 
 
 def test_random_tokens_carry_capacity_and_no_law_of_loss():
     """Random tokens have nothing to generalise; their bits stand as they are."""
-    table = RunTable.read(changed(corpus=lambda row: "random:512"))
+    worse = {"best_fresh_loss": lambda row: 1.3 * row["uniform_loss"]}  # after memorising they are sure and wrong
+    table = RunTable.read(changed(corpus=lambda row: "random:512", **worse))
     assert table.carries("capacity")
     assert not table.carries("chinchilla")
 
