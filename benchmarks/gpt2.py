@@ -1,6 +1,6 @@
 """One GPT-2 of 124 M parameters on one GPU: tokens a second, against plain blocks under autocast and `torch.compile`.
 
-    python benchmarks/gpt2.py [--batch 64] [--steps 200] [--tokens TOKENS.npy] [--json FILE]
+    python benchmarks/gpt2.py [--batch 64] [--steps 200] [--tokens TOKENS.npy] [--attention cudnn] [--json FILE]
 
 Both keep single-precision master weights and AdamW moments and compute in bf16. Both train the same sequences from
 the same weights; the loss after `--steps` steps is compared. FLOPs per token are 6 N + 12 L H K T with the head
@@ -8,11 +8,13 @@ the same weights; the loss after `--steps` steps is compared. FLOPs per token ar
 """
 
 import argparse
+import contextlib
 import json
 
 import numpy as np
 import torch
 from plain_gpt import PlainGPT, PlainTraining, seconds_a_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memscape.data import split_corpus
 from memscape.models import ModelConfig, build, flops, parameters
@@ -35,10 +37,17 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=64)
     options.add_argument("--steps", type=int, default=200)
     options.add_argument("--tokens")
+    options.add_argument("--attention", choices=["cudnn"], help="cuDNN's attention for both; else PyTorch's choice")
     options.add_argument("--json")
     chosen = options.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks/gpt2.py needs a GPU.")
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION) if chosen.attention else contextlib.nullcontext():
+        compare(chosen)
+
+
+def compare(chosen: argparse.Namespace) -> None:
+    """Train both, print and keep what came out."""
     config = ModelConfig(vocab_size=50_304, seq_len=T, d_model=768, n_layers=12, n_heads=12)
     run = RunConfig(
         run_id="gpt2", model=config, n_tokens=1, steps=10**6, batch_size=chosen.batch, learning_rate=6e-4,

@@ -66,13 +66,13 @@ def measure(width: int, members: int) -> dict:
         targets = data[0, 0]
         inputs = begin(targets, 0)
         rates[name] = B * T / seconds_a_call(lambda p=plain, x=inputs, y=targets: p(x, y), 100)
-    gap = {n: (torch.stack(packed_losses) - torch.stack(x)).abs().max().item() for n, x in losses.items()}
+    curves = {name: torch.stack(x).tolist() for name, x in (("packed", packed_losses), *losses.items())}
     return {
         "width": width, "layers": config.n_layers, "members": members, "device": torch.cuda.get_device_name(),
         "packed_tokens_per_s": packed, "compiled_tokens_per_s": rates["compiled"],
         "graphed_tokens_per_s": rates["graphed"], "packed_tflops": packed * flops(config).train / 1e12,
-        "first_step_s": ready, "memory_gib": memory / 2**30, "loss_gap_compiled": gap["compiled"],
-        "loss_gap_graphed": gap["graphed"], "last_loss": float(packed_losses[-1]),
+        "first_step_s": ready, "memory_gib": memory / 2**30, "losses": curves,
+        **{f"loss_gap_{n}": max(abs(a - b) for a, b in zip(curves["packed"], curves[n], strict=True)) for n in losses},
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     rows = []
     for width in chosen.widths:
         rows.append(measure(width, chosen.members))
-        print(json.dumps(rows[-1]), flush=True)
+        print(json.dumps({name: value for name, value in rows[-1].items() if name != "losses"}), flush=True)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     if chosen.json:

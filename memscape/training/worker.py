@@ -6,6 +6,7 @@ It reads one JSON request a line from stdin, writes one JSON event a line to std
 ends: a closed stdin is the driver's death.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -43,7 +44,8 @@ def run_pack(out: str | Path, pack_id: str, device: str, threads: int, until: fl
     def progress(tokens: int) -> None:
         nonlocal last
         if time.monotonic() - last > BEAT_SECONDS:
-            write_json(folder / "packs" / pack_id / "progress.json", {"tokens": tokens})
+            with contextlib.suppress(FolderError):  # a full disk is told by what needs it
+                write_json(folder / "packs" / pack_id / "progress.json", {"tokens": tokens})
             last = time.monotonic()
         if mirror and mirror.late:
             mirror.push(f"packs/{pack_id}/*")
