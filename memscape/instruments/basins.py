@@ -91,7 +91,8 @@ def basins(
     rows = np.linspace(0, len(contexts.documents_C) - 1, min(n_states, len(contexts.documents_C))).round().astype(int)
     length = min(LENGTH, contexts.shape[1])
     tokens = torch.from_numpy(contexts.tokens_CT1[rows, :length]).long().to(device)
-    owners = torch.from_numpy(contexts.documents_C[rows])
+    documents = contexts.documents_C[rows]
+    owners = torch.from_numpy(documents)
     rest = Rest(model, anatomy, tokens)
     clean, said = rest.run()
     end = clean["final norm"].float().cpu()
@@ -100,24 +101,17 @@ def basins(
     for site, radius in radii.items():
         if budget is not None:
             budget.check(f"basins from {site} on")
-        entry: dict[str, Any] = {"site": site, "radius": radius, "pushes": []}
+        pushes, unit = [], (spreads["final norm"] / spreads[site]) ** 0.5
         for factor in factors:
+            rho = factor * radius
             away = torch.randn(len(rows), anatomy.width, generator=generator)
-            away = torch.nn.functional.normalize(away, dim=1) * (factor * radius)
+            away = rho * torch.nn.functional.normalize(away, dim=1)
             pushed, says = rest.run(site, clean[site].float() + away.to(device))
             moved = (pushed["final norm"].float().cpu() - end).double().norm(dim=1)
-            start = factor * radius / spreads[site] ** 0.5
-            documents = owners.numpy()
-            entry["pushes"].append(
-                {
-                    "factor": factor,
-                    "rho": factor * radius,
-                    "contraction": median((moved / spreads["final norm"] ** 0.5 / start).numpy(), documents, "ratio"),
-                    "returned": average((moved < ball).double().numpy(), documents, "share of states"),
-                    "same_token": average(
-                        (says.argmax(1) == said.argmax(1)).double().cpu().numpy(), documents, "share of states"
-                    ),
-                }
+            shares = {"returned": moved < ball, "same_token": (says.argmax(1) == said.argmax(1)).cpu()}
+            pushes.append(
+                {"factor": factor, "rho": rho, "contraction": median(moved / rho / unit, documents, "ratio")}
+                | {name: average(share.double(), documents, "share of states") for name, share in shares.items()}
             )
-        found.append(entry)
+        found.append({"site": site, "radius": radius, "pushes": pushes})
     return found

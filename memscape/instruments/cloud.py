@@ -80,15 +80,19 @@ class Cloud:
     @cached_property
     def nearest(self) -> Neighbours:
         """The nearest patterns of other documents, for every query, and where there is a beta its energy."""
-        return self._search(slice(None), beta=self._beta if isinstance(self._beta, float) else None)
+        try:
+            return self._search(slice(None), self.beta)
+        except ShapeError:
+            return self._search(slice(None))
 
     @cached_property
-    def _beta(self) -> float | ShapeError:
-        every = slice(None, None, max(1, len(self.queries_Q) // SAMPLE))
-        try:
-            return temperature(self._search(every).distance.double(), EFFECTIVE)
-        except ShapeError as problem:
-            return problem
+    def beta(self) -> float:
+        """Inverse temperature, 1/distance², at which the median query has `EFFECTIVE` effective patterns.
+
+        Raises ShapeError where most states have exact copies: no temperature then tells them apart.
+        """
+        some = slice(None, None, max(1, len(self.queries_Q) // SAMPLE))
+        return temperature(self._search(some).distance.double(), EFFECTIVE)
 
     @cached_property
     def distances(self) -> Float[Tensor, "Q K"]:
@@ -106,16 +110,6 @@ class Cloud:
         again = torch.zeros_like(near, dtype=torch.bool)
         again[:, 1:] = near[:, 1:] <= near[:, :-1] * (1 + COPY)
         return near.masked_fill(again, far).sort(1).values
-
-    @property
-    def beta(self) -> float:
-        """Inverse temperature, 1/distance², at which the median query has `EFFECTIVE` effective patterns.
-
-        Raises ShapeError where most states have exact copies: no temperature then tells them apart.
-        """
-        if isinstance(self._beta, ShapeError):
-            raise self._beta
-        return self._beta
 
     @property
     def energy_Q(self) -> Float[Tensor, " Q"]:

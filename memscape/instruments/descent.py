@@ -18,7 +18,6 @@ from itertools import pairwise
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.special import logsumexp
 from torch import Tensor
 
 from memscape.errors import ShapeError
@@ -91,7 +90,7 @@ def descent(
     }
     some, few = _some(torch.from_numpy(owners), FEW).numpy(), [[_some(x, FEW) for x in way] for way in (path, line)]
     of_layers, of_line = (np.stack([along(way, bank=bank) for bank in banks[1:]]) for way in few)
-    whole, whole_line = (-logsumexp(-beta * energy, axis=0) / beta for energy in (of_layers, of_line))
+    whole, whole_line = (-np.logaddexp.reduce(-beta * energy, axis=0) / beta for energy in (of_layers, of_line))
     acting = np.stack([of_layers[t, :, t] for t in range(len(banks) - 1)], axis=1)
     above = beta * (acting - whole[:, :-1])
     found |= {

@@ -23,6 +23,18 @@ Results = Annotated[dict[str, Any], BeforeValidator(revived)]
 
 NULLS = ("untrained", "gaussian", "inner_gaussian")
 
+COLUMNS = {
+    "radius": ("radius", "trained"),
+    "untrained": ("radius", "untrained"),
+    "gaussian": ("radius", "gaussian"),
+    "inner": ("radius", "inner_gaussian"),
+    "energy": ("energy", "trained"),
+    "separate": ("separation", "trained"),
+    "dimension": ("dimension", "trained"),
+    "agreement": ("attention_agreement", "trained"),
+}
+"""The printed table: column -> instrument, and model or null."""
+
 
 class Compared(BaseModel):
     """One instrument at one site: the model beside its nulls."""
@@ -44,6 +56,11 @@ class Compared(BaseModel):
     """What the paper predicts."""
     reason: str | None = None
     """Why there is no answer."""
+
+    def value_of(self, who: str) -> float | None:
+        """Return the value of the model or of one of its nulls."""
+        found: Measured | None = getattr(self, who)
+        return None if found is None else found.value
 
 
 class Layer(BaseModel):
@@ -141,64 +158,46 @@ class Profile(BaseModel):
         """Return a pandas DataFrame, a row a site and instrument."""
         import pandas as pd
 
-        rows = []
-        for layer in self.layers:
-            for name, compared in layer.compared().items():
-                row: dict[str, Any] = {"site": layer.site, "depth": layer.depth, "instrument": name}
-                for who in ("trained", *NULLS, "whole"):
-                    found: Measured | None = getattr(compared, who)
-                    row[who] = None if found is None else found.value
-                rows.append(row | {"predicted": compared.predicted})
-        return pd.DataFrame(rows)
+        return pd.DataFrame(
+            {"site": layer.site, "depth": layer.depth, "instrument": name}
+            | {who: found.value_of(who) for who in ("trained", *NULLS, "whole")}
+            | {"predicted": found.predicted}
+            for layer in self.layers
+            for name, found in layer.compared().items()
+        )
 
     def plot(self, instrument: str = "radius") -> Any:
         """Return a Plotly figure of one instrument at every depth, with nulls and prediction."""
         import plotly.graph_objects as go
 
+        here = {layer.depth: c for layer in self.layers if (c := layer.compared().get(instrument)) is not None}
         figure = go.Figure()
-        here = [(layer.depth, c) for layer in self.layers if (c := layer.compared().get(instrument)) is not None]
-        depth = [d for d, _ in here]
         for who in ("trained", *NULLS):
-            values = [getattr(c, who) for _, c in here]
-            if any(values):
-                figure.add_scatter(x=depth, y=[v and v.value for v in values], name=who, mode="lines+markers")
-        if any(c.predicted is not None for _, c in here):
-            figure.add_scatter(x=depth, y=[c.predicted for _, c in here], name="predicted")
-        unit = next((c.trained.unit for _, c in here if c.trained), "")
-        scale = "log" if instrument == "radius" else "linear"
+            values = [c.value_of(who) for c in here.values()]
+            if any(value is not None for value in values):
+                figure.add_scatter(x=list(here), y=values, name=who, mode="lines+markers")
+        if any(c.predicted is not None for c in here.values()):
+            figure.add_scatter(x=list(here), y=[c.predicted for c in here.values()], name="predicted")
+        unit = next((c.trained.unit for c in here.values() if c.trained), "")
         return figure.update_layout(
-            xaxis_title="depth (layers)", yaxis_title=f"{instrument} ({unit})", yaxis_type=scale
+            xaxis_title="depth (layers)",
+            yaxis_title=f"{instrument} ({unit})",
+            yaxis_type="log" if instrument == "radius" else "linear",
         )
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(float_format="%.4g", index=False)
 
     def __str__(self) -> str:
-        columns = {
-            "radius": ("radius", "trained"),
-            "untrained": ("radius", "untrained"),
-            "gaussian": ("radius", "gaussian"),
-            "inner": ("radius", "inner_gaussian"),
-            "energy": ("energy", "trained"),
-            "separate": ("separation", "trained"),
-            "dimension": ("dimension", "trained"),
-            "agreement": ("attention_agreement", "trained"),
-        }
-        rows = [f"{'site':12} " + " ".join(f"{name:>9}" for name in columns)]
+        rows = [f"{'site':12} " + " ".join(f"{title:>9}" for title in COLUMNS)]
         for layer in self.layers:
-            cells = [_cell(layer.compared().get(name), who) for name, who in columns.values()]
-            rows.append(f"{layer.site:12} " + " ".join(f"{c:>9}" for c in cells))
+            values = [c and c.value_of(who) for name, who in COLUMNS.values() for c in [layer.compared().get(name)]]
+            rows.append(f"{layer.site:12} " + " ".join(f"{'-' if v is None else format(v, '.3g'):>9}" for v in values))
         head = f"{self.model['name']} on {self.corpus['name']}: loss {self.loss['mean']}"
-        radius = next((c for layer in self.layers if (c := layer.radius) is not None), None)
-        tail = [] if radius is None else [f"predicted radius sqrt(d_model / 2 pi e): {radius.predicted:.3g}"]
+        tail = [f"predicted radius sqrt(d_model / 2 pi e): {c.predicted:.3g}" for c in [self.layers[0].radius] if c]
         if self.extraction is not None:
             tail.append(f"extractable: {self.extraction['extractable']}")
         if self.membership is not None:
             best = self.membership["best"]
             tail.append(f"membership, best score ({best}): {self.membership['scores'][best]}")
         return "\n".join([head, *rows, *tail, *self.notes])
-
-
-def _cell(found: Compared | None, who: str) -> str:
-    value: Measured | None = None if found is None else getattr(found, who)
-    return "-" if value is None else f"{value.value:.3g}"

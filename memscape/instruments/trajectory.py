@@ -52,25 +52,6 @@ class Trajectory(BaseModel):
         ]  # fmt: skip
         return pd.DataFrame(rows)
 
-    def plot(self) -> Any:
-        """Return one Plotly figure: a panel an instrument, values by depth, a line a checkpoint."""
-        from plotly.subplots import make_subplots
-
-        names = self.followed
-        figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, vertical_spacing=0.04)
-        for row, name in enumerate(names, 1):
-            for i, c in enumerate(self.checkpoints):
-                figure.add_scatter(
-                    x=self.sites, y=[v and v.value for v in c.layers[name]], row=row, col=1, mode="lines+markers",
-                    name=f"{c.name[-32:]}, loss {c.loss.value:.3g}", legendgroup=c.name, showlegend=row == 1,
-                    line_color=f"hsl(222, 70%, {85 - 55 * i / max(1, len(self.checkpoints) - 1):.0f}%)",
-                )  # fmt: skip
-            unit = next((v.unit for c in self.checkpoints for v in c.layers[name] if v), "")
-            figure.update_yaxes(title_text=f"{name.replace('_', ' ')}<br>({unit})", row=row, col=1)
-        return figure.update_layout(
-            template="plotly_white", height=240 * len(names), title=f"{self.model} over training"
-        )
-
     @property
     def followed(self) -> list[str]:
         """The instruments that every checkpoint has."""

@@ -1,6 +1,7 @@
 """Small models of every shape, with random weights or trained a little, and clouds whose answer is known."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,8 +28,11 @@ from memscape.data.corpus import open_corpus
 from memscape.data.tokenizer import byte_tokenizer
 from memscape.instruments.cloud import Cloud, cloud
 from memscape.instruments.contexts import Contexts
+from memscape.models import build
 from memscape.models.auto import MemscapeConfig, MemscapeForCausalLM
 from memscape.models.config import ModelConfig
+from memscape.models.huggingface import write
+from memscape.models.packed import initialise
 from memscape.models.pretrained import Pretrained
 
 V = 257
@@ -106,6 +110,18 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def pretrained(model: nn.Module, name: str = "tiny") -> Pretrained:
     return Pretrained(model, tokenizer(), name, "float32")
+
+
+def run_folder(folder: Path, family: str = "gpt2", seed: int = 0) -> Path:
+    """Write an untrained run folder of ours, with the notes that a sweep leaves in its config."""
+    model = ModelConfig(family=family, vocab_size=V, seq_len=48, d_model=24, n_layers=2, n_heads=2)
+    module = build(model)
+    initialise(module, [seed])
+    weights = {name: p[0] for name, p in module.named_parameters()}
+    notes = {"model": model.model_dump(mode="json"), "corpus": "sample", "tokenizer": "bytes", "data_seed": 0}
+    write(folder, model, weights, 256, notes | {"n_tokens": 8192})
+    byte_tokenizer().save(folder)
+    return folder
 
 
 def trained_a_little(model: nn.Module, steps: int = 60, length: int = 48, rate: float = 3e-3) -> nn.Module:
