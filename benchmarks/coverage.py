@@ -101,7 +101,7 @@ def main() -> int:
     tail = 0.005 / (len(cells) * len(GATED))
     band = binom.ppf([tail, 1 - tail], ask.grids, 0.95) / ask.grids
     print(f"{ask.grids} grids a row; a gated share must lie in [{band[0]:.4f}, {band[1]:.4f}]")
-    head = "".join(f"{name:>9}" for name in GATED) + " |" + "".join(f"{name:>7}" for name in LAW.params)
+    head = "".join(f"{name:>9}" for name in GATED) + " |" + "".join(f"{p.name:>7}" for p in LAW.parameters)
     print(f"{'grid':8}{'seeds':>6}{'noise':>7} |{head}")
     began, bad = time.perf_counter(), 0
     with multiprocessing.Pool() as pool:

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 
 from memscape.errors import TableError
 from memscape.laws.reading import TEXT
@@ -71,14 +72,11 @@ def check(found: Columns, name: str) -> tuple[Columns, list[dict[str, str]], lis
 
 def _repeats(found: Columns) -> np.ndarray:
     """Mark rows whose numbers all equal those of an earlier row; one run_id with two results is refused."""
-    numbers = [found[k] for k in sorted(found) if k not in TEXT]
-    again, seen, by_name = np.zeros(len(found["n_params"]), bool), set(), {}
-    for i, name in enumerate(found["run_id"]):
-        key = tuple(repr(float(column[i])) for column in numbers)
-        again[i] = key in seen
-        seen.add(key)
-        if by_name.setdefault(name, key) != key:
-            raise TableError(f"two rows are called {name!r} and disagree; keep one, or give each run its own run_id.")
+    again = pd.DataFrame({k: v for k, v in found.items() if k not in TEXT}).duplicated().to_numpy()
+    names, times = np.unique(found["run_id"][~again], return_counts=True)
+    if times.max() > 1:
+        name = names[times.argmax()]
+        raise TableError(f"two rows are called {name!r} and disagree; keep one, or give each run its own run_id.")
     return again
 
 

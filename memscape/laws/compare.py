@@ -62,7 +62,7 @@ def _judged(cells: Cells, law: str, predict: Callable[[np.ndarray], np.ndarray |
 
 def _loss_ranks(law: Law, cells: Cells, delta: float | None, known: Fit | None) -> list[Rank]:
     """Return a law as fitted here, and as published."""
-    x, enough = cells.logs(law.inputs), len(law.params) + 2
+    x, enough = cells.logs(law.inputs), len(law.parameters) + 2
 
     def fitted(keep: np.ndarray) -> np.ndarray | None:
         if keep.sum() < enough:
@@ -75,7 +75,7 @@ def _loss_ranks(law: Law, cells: Cells, delta: float | None, known: Fit | None) 
         problem = estimate(law, cells, delta, kept=FEWER_STARTS)
     judged = (None, None) if problem is None else criteria(problem)
     note = "" if judged[0] is not None else "too few cells to fit"
-    ranks = [_judged(cells, law.name, fitted, aic=judged[0], bic=judged[1], n_params=len(law.params), note=note)]
+    ranks = [_judged(cells, law.name, fitted, aic=judged[0], bic=judged[1], n_params=len(law.parameters), note=note)]
     for variant in law.published:
         said = law.value(law.constants(variant), x)[0][0]
         name, note = f"{law.name}, {variant}'s constants", "as published: other data, other tokenizer"

@@ -101,10 +101,9 @@ def crossings(table: RunTable, criterion: Criterion, threshold: float) -> list[C
     cells = values.cells("criterion", judge, largest=judge == "memorised_share")
     level = float(criterion.scaled(threshold))
     rows = [np.flatnonzero(cells.inputs["n_params"] == n) for n in np.unique(cells.inputs["n_params"])]
-    raw = [criterion.scaled(cells.value[at]) for at in rows]
-    curves = [isotonic_regression(curve, increasing=False).x for curve in raw]
+    curves = [isotonic_regression(criterion.scaled(cells.value[at]), increasing=False).x for at in rows]
     places = [int(np.argmax(curve < level)) if (curve < level).any() else len(curve) for curve in curves]
-    noise = _noise(cells, rows, raw, places, criterion)
+    noise = _noise(cells, rows, places, criterion)
     found = []
     for at, curve, j in zip(rows, curves, places, strict=True):
         ln_d = np.log(cells.inputs["n_tokens"][at])
@@ -125,18 +124,12 @@ def crossings(table: RunTable, criterion: Criterion, threshold: float) -> list[C
     return found
 
 
-def _noise(cells: Cells, rows: list[np.ndarray], curves, places: list[int], criterion: Criterion) -> float:
-    """Return the variance of one run around its cell, pooled near the crossings: between seeds, or by the roughness."""
-    between, freedom, rough = 0.0, 0, []
-    for at, curve, j in zip(rows, curves, places, strict=True):
-        for k in range(max(0, j - 2), min(len(at), j + 2)):
-            values = criterion.scaled(cells.seeds[at[k]])
-            between += float(((values - values.mean()) ** 2).sum())
-            freedom += len(values) - 1
-            if 0 < k < len(at) - 1:
-                x = np.log(cells.inputs["n_tokens"][at[k - 1 : k + 2]])
-                u = (x[1] - x[0]) / (x[2] - x[0])
-                rough.append((curve[k] - (1 - u) * curve[k - 1] - u * curve[k + 1]) ** 2 / (1 + u * u + (1 - u) ** 2))
-    if freedom > 0:
-        return between / freedom
-    return float(np.mean(rough)) if rough else 0.0
+def _noise(cells: Cells, rows: list[np.ndarray], places: list[int], criterion: Criterion) -> float:
+    """Return the variance between seeds of one cell, pooled near the crossings; 0 with one seed.
+
+    What seeds do not show is in the scatter of the crossings around the frontier.
+    """
+    near = [at[k] for at, j in zip(rows, places, strict=True) for k in range(max(0, j - 2), min(len(at), j + 2))]
+    values = [criterion.scaled(cells.seeds[i]) for i in near]
+    freedom = sum(len(v) - 1 for v in values)
+    return sum(float(((v - v.mean()) ** 2).sum()) for v in values) / freedom if freedom else 0.0

@@ -1,9 +1,7 @@
 """`fit`: which laws does a table of runs obey, with which constants, and how well are they known?
 
->>> fit("runs/book", law="frontier").params["gamma"].interval  # one law
+>>> fit("runs/book", law="frontier").params["gamma"].interval  # without law=, all of them, ranked
 '95 % t interval over 4 sizes'
->>> fit("runs/book").ranking[0].about  # all of them, ranked
-'loss'
 """
 
 import math
@@ -169,10 +167,10 @@ def _missing(law: Law, cells: Cells) -> str:
             ends = (values.min() / 4, values.max() * 4) if len(values) else ()
             such = f" (such as {' or '.join(map(format_quantity, ends))})" if ends else ""
             short.append(f"{least - len(values)} or more {what.get(name, 'data sizes')}{such}")
-    enough = len(law.params) + 2
+    enough = len(law.parameters) + 2
     if not short and len(cells) < enough:
         short.append(f"{enough - len(cells)} or more cells of other size and data")
-    return f"{len(cells)} cells for {len(law.params)} parameters; add {' and '.join(short)}." if short else ""
+    return f"{len(cells)} cells for {len(law.parameters)} parameters; add {' and '.join(short)}." if short else ""
 
 
 def _outcome(problem: Problem, params: Mapping[str, Measured]) -> Outcome:

@@ -31,6 +31,9 @@ from memscape.laws.table import Cells
 Quantity = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Maps θ (S, P) and the index of each one's quantity (S,) to values (S,) and gradients (S, P)."""
 
+LEVEL = 0.975
+"""Quantile at the upper end of all intervals."""
+
 KEPT_STARTS = 128
 """Starts that are descended from, out of all that are evaluated."""
 
@@ -100,14 +103,14 @@ class Problem:
         size = np.sqrt(np.maximum(np.diag(normal), 1e-300))
         return float(np.linalg.cond(normal / size[:, None] / size))
 
-    def margin(self, gradient: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def margin(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return each interval's rise of F and its half-width were the law linear, from the quantities' ∇g (T, P)."""
         variance = np.maximum(np.einsum("tp,pq,tq->t", gradient, self.inverse, gradient), 1e-300)
         if self.shift is None:
-            squared = np.full(len(gradient), stdtrit(self.freedom, 0.5 + confidence / 2) ** 2)
+            squared = np.full(len(gradient), stdtrit(self.freedom, LEVEL) ** 2)
         else:
             moved = gradient @ (self.inverse @ self.jacobian.sum(0))
-            squared = self.shift.width(self.freedom, moved**2 / (self.scale * variance), confidence)
+            squared = self.shift.width(self.freedom, moved**2 / (self.scale * variance))
         return 0.5 * squared * self.scale * self.inside, np.sqrt(squared * self.scale * variance)
 
 
@@ -122,7 +125,7 @@ class SeedShift:
     n_seeds: int
     n_cells: int
 
-    def width(self, freedom: int, ratio: np.ndarray, confidence: float) -> np.ndarray:
+    def width(self, freedom: int, ratio: np.ndarray) -> np.ndarray:
         """Return the squared half-width, in own variances, of quantities that a common shift moves by sqrt(ratio).
 
         Two variances with few and many degrees of freedom have no exact t. Between Welch's quantile, which covers too
@@ -131,9 +134,9 @@ class SeedShift:
         """
         excess = max(0.0, self.between - self.error / self.n_cells) / self.n_seeds
         total, weight = 1 + ratio * excess, ratio * excess / (1 + ratio * excess)
-        level, few = 0.5 + confidence / 2, self.n_seeds - 1
-        cochran = (1 - weight) * stdtrit(freedom, level) + weight * stdtrit(few, level)
-        welch = stdtrit(1 / ((1 - weight) ** 2 / freedom + weight**2 / few), level)
+        few = self.n_seeds - 1
+        cochran = (1 - weight) * stdtrit(freedom, LEVEL) + weight * stdtrit(few, LEVEL)
+        welch = stdtrit(1 / ((1 - weight) ** 2 / freedom + weight**2 / few), LEVEL)
         return total * (0.5 * (1 + weight) * cochran + 0.5 * (1 - weight) * welch) ** 2
 
 
@@ -153,7 +156,7 @@ def estimate(
         for _ in range(2):
             top = found.theta[order]
             residual = y - law.value(top[:1], x)[0][0]
-            grow = np.sqrt(len(y) / max(1, len(y) - len(law.params)))
+            grow = np.sqrt(len(y) / max(1, len(y) - len(law.parameters)))
             width = max(1e-3, 1.345 * 1.4826 * grow * float(np.median(np.abs(residual - np.median(residual)))))
             found = solve(law, x, y, top, width)
             order = np.argsort(found.objective)
@@ -177,7 +180,7 @@ def seed_shift(cells: Cells) -> SeedShift | None:
 
 
 def profile(
-    problem: Problem, quantity: Quantity, count: int, confidence: float = 0.95, rounds: int = 12
+    problem: Problem, quantity: Quantity, count: int, rounds: int = 12
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return value, low and high (count,) of `count` quantities; an end that the data leave open is ±inf.
 
@@ -186,7 +189,7 @@ def profile(
     """
     which = np.arange(count)
     center, gradient = quantity(np.repeat(problem.theta[None], count, 0), which)
-    rise, half = problem.margin(gradient, confidence)
+    rise, half = problem.margin(gradient)
     which, side = np.tile(which, 2), np.repeat([-1.0, 1.0], count)
     rise, half, middle = np.tile(rise, 2), np.tile(half, 2), np.tile(center, 2)
     stiffness = 60 * rise / half**2  # thirty times F's own curvature along g

@@ -61,11 +61,6 @@ class Law:
     """Constants under the names of the parameters, as printed by their sources."""
 
     @property
-    def params(self) -> tuple[str, ...]:
-        """Names of the parameters, in the order of θ."""
-        return tuple(p.name for p in self.parameters)
-
-    @property
     def lower(self) -> np.ndarray:
         return np.array([p.lower for p in self.parameters])
 
@@ -75,13 +70,13 @@ class Law:
 
     def starts(self) -> np.ndarray:
         """Return every combination of the start values (S, P)."""
-        return np.array(list(itertools.product(*(p.starts for p in self.parameters))))
+        return np.array(list(itertools.product(*(p.starts for p in self.parameters))), dtype=float)
 
     def constants(self, variant: str) -> np.ndarray:
         """Return the published constants as one θ (1, P)."""
         if variant not in self.published:
             raise unknown(f"constants of {self.name}", variant, self.published, TableError)
-        return np.array([[self.published[variant][p] for p in self.params]])
+        return np.array([[self.published[variant][p.name] for p in self.parameters]])
 
     def at(self, variant: str, **inputs: float) -> float:
         """Return the published law's prediction at the given inputs."""
@@ -93,12 +88,12 @@ LAWS: dict[str, Law] = {}
 """Name -> law. The frontier and the paper's balance, laws of size, are in `frontier.py` and `compare.py`."""
 
 
-def law(name: str, source: str, *parameters: Parameter, target: str = LOSS, inputs: tuple[str, ...] = ND, **constants):
+def law(name: str, source: str, *parameters: Parameter, target: str = LOSS, inputs: tuple[str, ...] = ND, **published):
     """Enter a function into `LAWS`; the first line of its docstring is the formula."""
 
     def enter(value: Callable[[np.ndarray, np.ndarray], Prediction]):
         formula = (value.__doc__ or "").partition("\n")[0].rstrip(".")
-        LAWS[name] = Law(name, formula, source, value, target, inputs, parameters, constants)
+        LAWS[name] = Law(name, formula, source, value, target, inputs, parameters, published)
         return value
 
     return enter
@@ -113,7 +108,7 @@ def log_sum(*terms: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def _logs(**constants: float) -> dict[str, float]:
-    """Prefactors (upper-case initials) by their logs."""
+    """Return constants under the names of parameters: prefactors, which have capitals, by their logs."""
     return {f"ln_{k}" if k[0].isupper() else k: math.log(v) if k[0].isupper() else v for k, v in constants.items()}
 
 
@@ -121,26 +116,19 @@ def _plain(p: published.ChinchillaLaw) -> dict[str, float]:
     return _logs(A=p.A, B=p.B, E=p.E, alpha=p.alpha, beta=p.beta)
 
 
-TERMS = (
-    Parameter("ln_A", -15, 60, (0.0, 5.0, 10.0)),
-    Parameter("ln_B", -15, 60, (0.0, 5.0, 10.0)),
-    Parameter("ln_E", -12, 3, (-1.0, 0.0, 1.0), "nats/token"),
-    Parameter("alpha", 0.02, 4, (0.25, 0.5, 1.0)),
-)
-"""What laws of E + A/N^α + ... share; fewer starts than Chinchilla's own."""
+WIDE, EXPONENTS = (0, 5, 10, 15, 20, 25), (0, 0.5, 1, 1.5, 2)
+A, B = (Parameter(name, -15, 60, (0, 5, 10)) for name in ("ln_A", "ln_B"))
+E = Parameter("ln_E", -12, 3, (-1, 0, 1), "nats/token")
+ALPHA = Parameter("alpha", 0.02, 4, (0.25, 0.5, 1))
 
 
 @law(
-    "chinchilla",
-    "Hoffmann et al. 2022, arXiv 2203.15556, approach 3",
-    Parameter("ln_A", -15, 60, (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)),
-    Parameter("ln_B", -15, 60, (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)),
-    Parameter("ln_E", -12, 3, (-1.0, -0.5, 0.0, 0.5, 1.0), "nats/token"),
-    Parameter("alpha", 0, 4, (0.0, 0.5, 1.0, 1.5, 2.0)),
-    Parameter("beta", 0, 4, (0.0, 0.5, 1.0, 1.5, 2.0)),
-    hoffmann=_plain(published.HOFFMANN),
-    besiroglu=_plain(published.BESIROGLU),
-)
+    "chinchilla", "Hoffmann et al. 2022, arXiv 2203.15556, approach 3",
+    Parameter("ln_A", -15, 60, WIDE), Parameter("ln_B", -15, 60, WIDE),
+    Parameter("ln_E", -12, 3, (-1, -0.5, 0, 0.5, 1), "nats/token"),
+    Parameter("alpha", 0, 4, EXPONENTS), Parameter("beta", 0, 4, EXPONENTS),
+    hoffmann=_plain(published.HOFFMANN), besiroglu=_plain(published.BESIROGLU),
+)  # fmt: skip
 def chinchilla(theta: np.ndarray, x: np.ndarray) -> Prediction:
     """L = E + A/N^α + B/D^β.
 
@@ -152,13 +140,10 @@ def chinchilla(theta: np.ndarray, x: np.ndarray) -> Prediction:
 
 
 @law(
-    "broken",
-    "Caballero et al. 2022, arXiv 2210.14891",
-    *TERMS,
-    Parameter("beta", 0, 4, (0.0, 0.5)),
-    Parameter("kappa", -3, 4, (-0.3, 0.3, 0.6)),
-    Parameter("ln_D_b", 0, 40, (9.0, 12.0, 15.0, 20.0), "tokens"),
-)
+    "broken", "Caballero et al. 2022, arXiv 2210.14891", A, B, E, ALPHA,
+    Parameter("beta", 0, 4, (0, 0.5)), Parameter("kappa", -3, 4, (-0.3, 0.3, 0.6)),
+    Parameter("ln_D_b", 0, 40, (9, 12, 15, 20), "tokens"),
+)  # fmt: skip
 def broken(theta: np.ndarray, x: np.ndarray) -> Prediction:
     """L = E + A/N^α + (B/D^β)(1 + D/D_b)^-κ.
 
@@ -172,20 +157,17 @@ def broken(theta: np.ndarray, x: np.ndarray) -> Prediction:
 
 
 KAPLAN = (
-    Parameter("ln_N_c", 0, 120, (10.0, 15.0, 20.0, 30.0), "parameters"),
-    Parameter("ln_D_c", 0, 120, (10.0, 15.0, 20.0, 30.0), "tokens"),
+    Parameter("ln_N_c", 0, 120, (10, 15, 20, 30), "parameters"),
+    Parameter("ln_D_c", 0, 120, (10, 15, 20, 30), "tokens"),
     Parameter("alpha_N", 1e-3, 3, (0.05, 0.1, 0.2, 0.4)),
     Parameter("alpha_D", 1e-3, 3, (0.05, 0.1, 0.2, 0.4)),
 )
-JOINT = published.KAPLAN
 
 
 @law(
-    "kaplan",
-    "Kaplan et al. 2020, arXiv 2001.08361, eq. 1.5",
-    *KAPLAN,
-    kaplan=_logs(N_c=JOINT.N_c, D_c=JOINT.D_c, alpha_N=JOINT.alpha_N, alpha_D=JOINT.alpha_D),
-)
+    "kaplan", "Kaplan et al. 2020, arXiv 2001.08361, eq. 1.5", *KAPLAN,
+    kaplan=_logs(N_c=6.4e13, D_c=1.8e13, alpha_N=0.076, alpha_D=0.103),
+)  # fmt: skip
 def kaplan(theta: np.ndarray, x: np.ndarray) -> Prediction:
     """L = [(N_c/N)^(α_N/α_D) + D_c/D]^α_D."""
     ln_n, ln_d, alpha_n, alpha_d = theta.T[:, :, None]
@@ -195,11 +177,9 @@ def kaplan(theta: np.ndarray, x: np.ndarray) -> Prediction:
 
 
 @law(
-    "kaplan-separate",
-    "Kaplan et al. 2020, arXiv 2001.08361, eq. 1.1-2",
-    *KAPLAN,
+    "kaplan-separate", "Kaplan et al. 2020, arXiv 2001.08361, eq. 1.1-2", *KAPLAN,
     kaplan=_logs(N_c=8.8e13, D_c=5.4e13, alpha_N=0.076, alpha_D=0.095),
-)
+)  # fmt: skip
 def kaplan_separate(theta: np.ndarray, x: np.ndarray) -> Prediction:
     """L = max((N_c/N)^α_N, (D_c/D)^α_D).
 
@@ -213,14 +193,11 @@ def kaplan_separate(theta: np.ndarray, x: np.ndarray) -> Prediction:
 
 
 @law(
-    "repeated",
-    "Muennighoff et al. 2023, arXiv 2305.16264",
-    *TERMS,
-    Parameter("ln_R_D", -3, 7, (1.0, 2.7), "repetitions"),
-    Parameter("ln_R_N", -3, 7, (0.0, 1.7)),
-    inputs=("n_params", "n_tokens", "tokens_seen"),
+    "repeated", "Muennighoff et al. 2023, arXiv 2305.16264", A, B, E, ALPHA,
+    Parameter("ln_R_D", -3, 7, (1, 2.7), "repetitions"), Parameter("ln_R_N", -3, 7, (0, 1.7)),
+    inputs=(*ND, "tokens_seen"),
     muennighoff=_plain(published.MUENNIGHOFF) | _logs(R_D=published.REUSE_TOKENS, R_N=published.REUSE_PARAMS),
-)
+)  # fmt: skip
 def repeated(theta: np.ndarray, x: np.ndarray) -> Prediction:
     """L = E + A/N'^α + B/D'^α.
 
@@ -250,18 +227,14 @@ def _saturated(base: np.ndarray, total: np.ndarray, ln_r: np.ndarray) -> tuple[n
 
 
 P = Parameter("ln_p", -2, 4, (-0.5, 0.5, 1.5), shape=True)
-OF_BITS = ("n_params_total", "data_bits")
+BITS_OF = {"target": BITS, "inputs": ("n_params_total", "data_bits")}
 
 
 @law(
-    "capacity",
-    "Morris et al. 2025, arXiv 2505.24832, saturating form",
-    Parameter("ln_c", -12, 8, (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0), "bits/parameter"),
-    P,
-    target=BITS,
-    inputs=OF_BITS,
+    "capacity", "Morris et al. 2025, arXiv 2505.24832, saturating form",
+    Parameter("ln_c", -12, 8, (-4, -2, -1, 0, 1, 2), "bits/parameter"), P, **BITS_OF,
     morris={"ln_c": math.log(published.CAPACITY["random text"]), "ln_p": 4.0},
-)
+)  # fmt: skip
 def capacity(theta: np.ndarray, x: np.ndarray) -> Prediction:
     """M = (b^-p + (c N)^-p)^(-1/p).
 
@@ -272,14 +245,9 @@ def capacity(theta: np.ndarray, x: np.ndarray) -> Prediction:
 
 
 @law(
-    "capacity-power",
-    "as capacity, with a free exponent of N",
-    Parameter("ln_c", -40, 40, (-10.0, -5.0, -2.0, 0.0, 2.0)),
-    Parameter("g", -1, 5, (0.5, 1.0, 2.0)),
-    P,
-    target=BITS,
-    inputs=OF_BITS,
-)
+    "capacity-power", "as capacity, with a free exponent of N",
+    Parameter("ln_c", -40, 40, (-10, -5, -2, 0, 2)), Parameter("g", -1, 5, (0.5, 1, 2)), P, **BITS_OF,
+)  # fmt: skip
 def capacity_power(theta: np.ndarray, x: np.ndarray) -> Prediction:
     """M = (b^-p + (c N^g)^-p)^(-1/p).
 

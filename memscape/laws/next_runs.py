@@ -1,8 +1,9 @@
 """Which runs would shrink the interval most? Candidates one step outside the grid and between its rows, each scored by
 how wide the interval of γ, or of the loss one step beyond the grid, would be with it.
 
->>> from memscape.laws.fitting import fit
->>> fit("runs/book").next_runs[0]["sentence"]
+>>> from memscape.laws.frontier import frontier
+>>> table = RunTable.read("runs/book")
+>>> next_runs(table, {"frontier": frontier(table)})[0]["sentence"]
 'size ... at data sizes around ... would narrow gamma to ... % of its interval.'
 """
 

@@ -59,7 +59,7 @@ def _file(path: Path) -> pd.DataFrame:
     readers = {
         ".csv": lambda: pd.read_csv(path),
         ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False),
+        ".jsonl": lambda: pd.read_json(path, lines=True),
         ".json": lambda: pd.DataFrame(read_json(path)),
     }
     if path.suffix.lower() not in readers:

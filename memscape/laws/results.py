@@ -81,11 +81,6 @@ class Point(Answer):
     """A censored crossing is only known to lie past x."""
     runs: list[str] = []
 
-    def reach(self, axis: str) -> tuple[float, float]:
-        """Return how far the interval reaches above and below the value on `x` or `y`."""
-        value, low, high = (getattr(self, name) for name in (axis, f"{axis}_low", f"{axis}_high"))
-        return 0.0 if high is None else max(0.0, high - value), 0.0 if low is None else max(0.0, value - low)
-
 
 class Curve(Answer):
     """One picture: axis titles with units, points, lines with bands, reference lines. Both axes logarithmic."""
@@ -107,13 +102,16 @@ class Curve(Answer):
                 figure.add_scatter(**edge, fill="toself", opacity=0.25, hoverinfo="skip", showlegend=False)
         for line, dash in [*((li, "solid") for li in self.lines), *((li, "dash") for li in self.references)]:
             figure.add_scatter(x=line.x, y=line.y, mode="lines", line_dash=dash, name=line.label)
-        bars = {}
-        for axis in "xy":
-            above, below = zip(*(p.reach(axis) for p in self.points), strict=True) if self.points else ((), ())
-            bars[f"error_{axis}"] = {"array": above, "arrayminus": below}
-        hollow = ["circle" if p.censored == "no" else "circle-open" for p in self.points]
-        x, y = [p.x for p in self.points], [p.y for p in self.points]
-        figure.add_scatter(x=x, y=y, mode="markers", marker_symbol=hollow, name="measured", **bars)
+        table = pd.DataFrame([p.model_dump() for p in self.points], columns=[*Point.model_fields])
+        for axis in "xy":  # an end that is not known has no bar
+            for end in ("low", "high"):
+                table[f"{axis}_{end}"] = table[f"{axis}_{end}"].astype(float).fillna(table[axis])
+        figure.add_scatter(
+            x=table.x, y=table.y, mode="markers", name="measured",
+            marker_symbol=["circle" if side == "no" else "circle-open" for side in table.censored],
+            error_x={"array": table.x_high - table.x, "arrayminus": table.x - table.x_low},
+            error_y={"array": table.y_high - table.y, "arrayminus": table.y - table.y_low},
+        )  # fmt: skip
         return figure.update_layout(
             xaxis={"type": "log", "title": self.x}, yaxis={"type": "log", "title": self.y}, template="simple_white"
         )

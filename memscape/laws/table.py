@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from memscape.errors import TableError
 from memscape.laws import checking, reading
@@ -180,15 +181,11 @@ class RunTable:
 
     def _rerun(self) -> np.ndarray:
         """Return for each row how many rows of the same (size, data, rate, seed) had fewer epochs."""
-        rank, seen = np.zeros(len(self), int), Counter()
         if not {"epochs", "seed"} <= set(self.columns):
-            return rank
-        same = [self.columns[c] for c in ("n_params", "n_tokens", "learning_rate", "seed") if c in self]
-        for i in np.argsort(self.columns["epochs"], kind="stable"):
-            key = tuple(float(column[i]) for column in same)
-            rank[i] = seen[key]
-            seen[key] += 1
-        return rank
+            return np.zeros(len(self), int)
+        same = [c for c in ("n_params", "n_tokens", "learning_rate", "seed") if c in self]
+        frame = pd.DataFrame({c: self.columns[c] for c in (*same, "epochs")})
+        return frame.sort_values("epochs", kind="stable").groupby(same).cumcount().sort_index().to_numpy()
 
 
 def _at_best_rate(rows: np.ndarray, rates: np.ndarray, seed: np.ndarray, judge: np.ndarray) -> np.ndarray:

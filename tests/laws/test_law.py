@@ -13,12 +13,12 @@ def test_gradient_agrees_with_central_differences(name):
     """The solver trusts the analytic gradient of every law, at interior points of its box."""
     law, rng = LAWS[name], np.random.default_rng(0)
     starts = law.starts()
-    theta = starts[rng.integers(0, len(starts), 30)] + rng.normal(0, 0.05, (30, len(law.params)))
+    theta = starts[rng.integers(0, len(starts), 30)] + rng.normal(0, 0.05, (30, len(law.parameters)))
     theta = np.clip(theta, law.lower + 0.05, law.upper - 0.05)
     x = np.sort(rng.uniform(5, 16, (len(law.inputs), 25)), axis=0)  # tokens seen are never fewer than unique ones
     gradient = law.value(theta, x)[1]
-    for k in range(len(law.params)):
-        step = np.zeros(len(law.params))
+    for k in range(len(law.parameters)):
+        step = np.zeros(len(law.parameters))
         step[k] = 1e-6
         numeric = (law.value(theta + step, x)[0] - law.value(theta - step, x)[0]) / 2e-6
         np.testing.assert_allclose(gradient[:, k], numeric, rtol=1e-5, atol=1e-6)

@@ -37,6 +37,7 @@ def test_the_python_of_the_page_runs_in_order(book, monkeypatch):
     assert names["found"].params["alpha"].value == pytest.approx(0.4, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", re.findall(r"```sh\nmemscape (.*?)\n```", PAGE))
 def test_the_commands_of_the_page_say_what_it_quotes(command, monkeypatch):
     """Each runs; the first line of `fit` stands on the page word for word."""
