@@ -2,11 +2,13 @@
 
     python benchmarks/probe.py [--device cuda] [--shape medium] [--tokens 2000000] [--growth] [--json FILE]
 
-A GPT-2 of random weights reads random tokens. *bare*: the eager forward pass of `transformers`, logits thrown away.
-*capture*: the same with the moments of all states of every layer, the loss of every token and 32,768 kept states, in
-shards on disk. *heads*: also every head as a search. *TransformerLens*, where it is installed: `run_with_cache` of
-every layer's residual stream, reduced to the same moments. All interleaved, three rounds, medians. `--growth` captures
-1 M and then 10 M tokens and prints the peak memory of both. The ratios are printed last.
+A GPT-2 of random weights reads random tokens: GPT-2 medium in bfloat16 on a GPU, a small one in float32 on a CPU.
+*bare*: the eager forward pass of `transformers`, logits thrown away. *capture*: the same with the moments of all states
+of every layer, the loss of every token and 32,768 kept states, in shards on disk. *heads*: also every head as a search.
+*TransformerLens* (`pip install transformer-lens`; 4.3.0 goes with transformers 5): `run_with_cache` of every layer's
+residual stream, reduced to the same moments, and the same losses; it keeps nothing. All interleaved, three rounds,
+medians. `--growth` captures a text and then one ten times as long, and prints the peak memory of both. The ratios are
+printed last.
 """
 
 import argparse
@@ -20,21 +22,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from memscape.instruments.anatomy import dissect
 from memscape.instruments.attention import AttentionWatch
 from memscape.instruments.capture import TOKENS_A_BATCH, capture
 from memscape.instruments.contexts import Contexts
 from memscape.progress import be_quiet
 
-SHAPES = {"tiny": (4, 128, 4), "small": (12, 768, 12), "medium": (24, 1024, 16)}
-"""Layers, width, heads."""
+SHAPES = {"tiny": (4, 256, 4, 4096), "small": (12, 768, 12, 50_257), "medium": (24, 1024, 16, 50_257)}
+"""Layers, width, heads, vocabulary."""
 
-V, ROUNDS = 50_257, 3
+USUAL = {"cpu": ("tiny", 16_384, 256, (50_000, 500_000)), "cuda": ("medium", 500_000, 1024, (1_000_000, 10_000_000))}
+"""Shape, tokens, tokens a context, and the two lengths of `--growth`, unless asked for otherwise."""
+
+ROUNDS = 3
 
 
-def contexts(n_tokens: int, length: int, vocabulary: int = V) -> Contexts:
+def contexts(n_tokens: int, length: int, vocabulary: int) -> Contexts:
     rng = np.random.default_rng(0)
     n = max(1, n_tokens // length)
     tokens = rng.integers(0, vocabulary, (n, length + 1), dtype=np.int32)
@@ -95,15 +100,16 @@ def _tokenizer(folder: str) -> Any:
 
 
 def run_with_cache(bridge: Any, text: Contexts, batch: int, layers: int, device: str) -> None:
-    """Cache the residual stream of every layer and reduce it to mean and variance, as `capture` does."""
+    """Cache every layer's residual stream, reduce it to mean and variance, and take the losses, as `capture` does."""
     names = [f"blocks.{i}.hook_resid_post" for i in range(layers)]
     with torch.no_grad():
         for start in range(0, len(text.tokens_CT1), batch):
-            tokens = torch.from_numpy(text.tokens_CT1[start : start + batch, :-1]).long().to(device)
-            _, cache = bridge.run_with_cache(tokens, names_filter=names)
+            tokens = torch.from_numpy(text.tokens_CT1[start : start + batch]).long().to(device)
+            logits, cache = bridge.run_with_cache(tokens[:, :-1], names_filter=names)
             for name in names:
                 variance, mean = torch.var_mean(cache[name].flatten(0, 1).float(), 0, correction=0)
                 mean.cpu(), variance.cpu()
+            cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none").cpu()
 
 
 def growth(model: Any, length: int, device: str, sizes: tuple[int, ...]) -> list[dict[str, float]]:
@@ -132,22 +138,28 @@ def growth(model: Any, length: int, device: str, sizes: tuple[int, ...]) -> list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--shape", default="medium", choices=SHAPES)
-    parser.add_argument("--tokens", type=int, default=500_000)
-    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--shape", choices=SHAPES)
+    parser.add_argument("--tokens", type=int)
+    parser.add_argument("--length", type=int)
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
     be_quiet()
-    layers, width, heads = SHAPES[options.shape]
+    device = options.device
+    kind = "cpu" if device == "cpu" else "cuda"
+    usual, n_tokens, length, sizes = USUAL[kind]
+    shape, n_tokens, length = options.shape or usual, options.tokens or n_tokens, options.length or length
+    layers, width, heads, vocabulary = SHAPES[shape]
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=V, n_layer=layers, n_embd=width, n_head=heads, n_positions=max(1024, options.length))
-    dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
-    with torch.device(options.device):
+    config = GPT2Config(
+        vocab_size=vocabulary, n_layer=layers, n_embd=width, n_head=heads, n_positions=max(1024, length)
+    )
+    dtype = torch.float32 if kind == "cpu" else torch.bfloat16
+    with torch.device(device):
         model = GPT2LMHeadModel(config).to(dtype).eval()
-    text = contexts(options.tokens, options.length)
-    batch = max(1, TOKENS_A_BATCH["cpu" if options.device == "cpu" else "cuda"] // options.length)
-    device, bridge = options.device, lens(model, options.device)
+    text = contexts(n_tokens, length, vocabulary)
+    batch = max(1, TOKENS_A_BATCH[kind] // length)
+    bridge = lens(model, device)
 
     def captured(watches: tuple = ()) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +172,6 @@ def main() -> None:
     }
     if bridge is not None:
         ways["TransformerLens"] = lambda: run_with_cache(bridge, text, batch, layers, device)
-    dissect(model)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS + 1):
         for name, way in ways.items():
@@ -168,19 +179,15 @@ def main() -> None:
             if turn:  # the first round warms up
                 seconds[name].append(spent)
     rate = {name: text.n_tokens / float(np.median(s)) for name, s in seconds.items()}
-    found: dict[str, Any] = {
-        "shape": options.shape,
-        "device": device,
-        "tokens": text.n_tokens,
-        "length": options.length,
-    }
-    found |= {"dtype": str(dtype), "tokens_per_second": rate, "seconds": seconds}
-    if device != "cpu":
+    found: dict[str, Any] = {"shape": shape, "device": device, "dtype": str(dtype), "tokens": text.n_tokens}
+    found |= {"length": length, "tokens_per_second": rate, "seconds": seconds}
+    if kind == "cuda":
         found["gpu"] = torch.cuda.get_device_name()
     if options.growth:
-        found["growth"] = growth(model, options.length, device, (1_000_000, 10_000_000))
+        found["growth"] = growth(model, length, device, sizes)
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1))
+    print(f"{shape} {dtype} on {found.get('gpu', device)}, {text.n_tokens:,} tokens in contexts of {length}")
     for name, value in rate.items():
         print(f"{name:16} {value:12,.0f} tokens/s")
     for name in [n for n in rate if n != "bare"]:

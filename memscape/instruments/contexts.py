@@ -54,28 +54,26 @@ class Contexts:
 
 
 def read_contexts(corpus: Corpus, tokenizer: Any, *, limit: int, context: int, begin: int | None = None) -> Contexts:
-    """Return about `limit` tokens of the corpus as contexts of `context` tokens, the same number from every document.
+    """Return about `limit` tokens of the corpus as contexts of `context` tokens, spread evenly over the documents.
 
-    Documents too short for one context are passed over. `begin` is the token that every context starts with, for a
-    model that was trained so; without it none is put in front: plain text has none.
+    No document gives more than one context above the others; what short ones lack, later ones give up to that. `begin`
+    is the token that every context starts with, for a model that was trained so; plain text has none.
 
     Raises:
         CorpusError: no document fills one context; the message says how long the longest is.
     """
-    per_document = max(1, round(limit / context / max(1, len(corpus.documents))))
-    width = context + 1 - (begin is not None)
+    wanted, n_documents = max(1, round(limit / context)), max(1, len(corpus.documents))
+    most, width = -(-wanted // n_documents), context + 1 - (begin is not None)
     rows, owners, titles, longest = [], [], [], 0
-    for document in corpus.documents:
-        ids = _encode_start(document.text, tokenizer, per_document * width)
-        longest = max(longest, len(ids))
-        count = min(per_document, len(ids) // width)
-        if count == 0:
+    for i, document in enumerate(corpus.documents, 1):
+        due = min(most, -(-i * wanted // n_documents) - len(rows))
+        if due == 0:
             continue
-        rows += [ids[i * width : (i + 1) * width] for i in range(count)]
+        ids = _encode_start(document.text, tokenizer, due * width)
+        longest, count = max(longest, len(ids)), min(due, len(ids) // width)
+        rows += [ids[j * width : (j + 1) * width] for j in range(count)]
         owners += [len(titles)] * count
-        titles.append(document.title)
-        if len(rows) * context >= limit and per_document == 1:
-            break
+        titles += [document.title] * (count > 0)
     if not rows:
         raise CorpusError(
             f"corpus {corpus.name!r}: no document fills a context of {width:,} tokens, the longest has {longest:,}; "

@@ -135,6 +135,21 @@ def test_contexts_take_the_same_number_from_every_document():
     assert (shuffled.tokens_CT1 != contexts.tokens_CT1).any()
 
 
+def test_a_limit_that_documents_do_not_divide_is_met_and_short_documents_are_made_up_for():
+    """78 contexts of 32 documents are two or three each; of fewer contexts than documents each comes from another one,
+    and where documents are too short the next ones give theirs."""
+    corpus, tokenizer = open_corpus("sample"), load("stories260K").tokenizer
+    each = np.bincount(read_contexts(corpus, tokenizer, limit=78 * 64, context=64).documents_C)
+    assert each.sum() == 78
+    assert set(each) == {2, 3}
+    few = read_contexts(corpus, tokenizer, limit=8 * 64, context=64)
+    assert np.bincount(few.documents_C).tolist() == [1] * 8
+    assert few.titles[-1] != corpus.documents[7].title
+    short = [Document(str(i), "Too short.") for i in range(30)]
+    holes = Corpus("holes", tuple(d for pair in zip(short, corpus.documents[:30], strict=True) for d in pair))
+    assert len(read_contexts(holes, tokenizer, limit=30 * 64, context=64).tokens_CT1) == 30
+
+
 def test_contexts_begin_as_the_model_was_trained():
     """A begin token stands in front and the text follows unbroken."""
     corpus, tokenizer = open_corpus("sample"), load("stories260K").tokenizer
