@@ -216,6 +216,3 @@ def _speed(folder: Path | None, gpu: str | None) -> tuple[float, int] | None:
     if not times or not each:
         return None
     return sum(t["tokens"] for t in times) * float(np.mean(each)) / sum(t["seconds"] for t in times), len(times)
-
-
-__all__ = ["advise"]

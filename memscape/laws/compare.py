@@ -13,8 +13,9 @@ import numpy as np
 from memscape.laws.crossing import CRITERIA, crossings
 from memscape.laws.frontier import straight
 from memscape.laws.intervals import Problem, estimate
-from memscape.laws.law import LAWS, Law
+from memscape.laws.law import LAWS, LOSS, Law
 from memscape.laws.results import Fit, Rank
+from memscape.laws.solver import huber
 from memscape.laws.table import Cells, RunTable
 from memscape.theory.balance import dimension, log_patterns
 
@@ -28,14 +29,17 @@ FEWER_STARTS = 24
 def rank(table: RunTable, delta: float | None = None, known: Mapping[str, Fit] | None = None) -> list[Rank]:
     """Return the laws of held-out loss, then those of the frontier, each group by its held-out error, best first.
 
-    `known` are the laws already fitted to the whole table.
+    `known` are the laws already fitted to the whole table; of them AIC and BIC are known.
     """
     found: list[Rank] = []
-    if "heldout_loss" in table:
-        cells = table.cells("heldout_loss")
-        for law in LAWS.values():
-            if law.target == "heldout_loss" and table.carries(law.name):
-                found += _loss_ranks(law, cells, delta, (known or {}).get(law.name))
+    if LOSS in table:
+        cells = table.cells(LOSS)
+        laws = [law for law in LAWS.values() if law.target == LOSS and table.carries(law.name)]
+        problems = {name: fit._problem for name, fit in (known or {}).items() if isinstance(fit._problem, Problem)}
+        width = min((problems[law.name].delta for law in laws if law.name in problems), default=0.0)
+        for law in laws:
+            own = criteria(problems[law.name], width) if law.name in problems else (None, None)
+            found += _loss_ranks(law, cells, delta, *own)
         note = "no law: the yardstick that a law must beat"
         found.append(_judged(cells, BASELINE, lambda keep: _nearest(cells, keep), note=note))
     if "memorised_share" in table:
@@ -60,7 +64,7 @@ def _judged(cells: Cells, law: str, predict: Callable[[np.ndarray], np.ndarray |
     )  # fmt: skip
 
 
-def _loss_ranks(law: Law, cells: Cells, delta: float | None, known: Fit | None) -> list[Rank]:
+def _loss_ranks(law: Law, cells: Cells, delta: float | None, aic: float | None, bic: float | None) -> list[Rank]:
     """Return a law as fitted here, and as published."""
     x, enough = cells.logs(law.inputs), len(law.parameters) + 2
 
@@ -70,12 +74,7 @@ def _loss_ranks(law: Law, cells: Cells, delta: float | None, known: Fit | None) 
         problem = estimate(law, cells.take(keep), delta, kept=FEWER_STARTS)
         return law.value(problem.theta[None], x[:, ~keep])[0][0]
 
-    problem = known._problem if known is not None else None
-    if problem is None and len(cells) >= enough:
-        problem = estimate(law, cells, delta, kept=FEWER_STARTS)
-    judged = (None, None) if problem is None else criteria(problem)
-    note = "" if judged[0] is not None else "too few cells to fit"
-    ranks = [_judged(cells, law.name, fitted, aic=judged[0], bic=judged[1], n_params=len(law.parameters), note=note)]
+    ranks = [_judged(cells, law.name, fitted, aic=aic, bic=bic, n_params=len(law.parameters))]
     for variant in law.published:
         said = law.value(law.constants(variant), x)[0][0]
         name, note = f"{law.name}, {variant}'s constants", "as published: other data, other tokenizer"
@@ -83,10 +82,10 @@ def _loss_ranks(law: Law, cells: Cells, delta: float | None, known: Fit | None) 
     return ranks
 
 
-def criteria(problem: Problem) -> tuple[float, float]:
-    """Return AIC and BIC with twice the Huber sum F for the sum of squares: n ln(2F/n) + 2k and n ln(2F/n) + k ln n."""
+def criteria(problem: Problem, delta: float) -> tuple[float, float]:
+    """Return AIC and BIC, n ln(2F/n) + 2k and n ln(2F/n) + k ln n, of the Huber sum F at one width for all laws."""
     n, k = len(problem.y), len(problem.theta) + 1
-    deviance = n * math.log(max(2 * problem.objective / n, 1e-30))
+    deviance = n * math.log(max(2 * float(huber(problem.residual, delta).sum()) / n, 1e-30))
     return deviance + 2 * k, deviance + k * math.log(n)
 
 
@@ -124,6 +123,3 @@ def _frontier_ranks(table: RunTable) -> list[Rank]:
         )
         for name, (value, free) in said.items()
     ]  # fmt: skip
-
-
-__all__ = ["BASELINE", "criteria", "rank"]

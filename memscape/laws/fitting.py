@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,7 +18,7 @@ from memscape.errors import TableError, unknown
 from memscape.folder import write_json
 from memscape.laws.compare import rank
 from memscape.laws.curves import draw, points
-from memscape.laws.frontier import Straight, frontier
+from memscape.laws.frontier import frontier
 from memscape.laws.intervals import Problem, estimate, parameters, predictions, profile, resample
 from memscape.laws.law import BITS, LAWS, Law
 from memscape.laws.next_runs import next_runs
@@ -102,27 +103,16 @@ def fit_one(
         noise=math.sqrt(problem.scale), condition=problem.condition, curve=draw(problem),
         verdict=_verdict(problem, params, outcome),
     )  # fmt: skip
-    found._problem, found._table = problem, table
+    found._problem, found._table, found._predict = problem, table, partial(_predicted, problem)
     return found
 
 
-def predict(fit: Fit, inputs: Mapping[str, float]) -> Measured:
-    """Return the fitted law at `inputs` with its 95 % interval (see `Fit.predict`)."""
-    if fit.law in FRONTIERS:
-        d = inputs["n_tokens"]
-        if isinstance(fit._problem, Straight):
-            return measured(fit._problem.size(d), "parameters", fit.n, f"95 % t interval over {fit.n} sizes")
-        size = math.exp(fit.params["ln_c"].value + fit.params["gamma"].value * math.log(d))
-        return Measured(value=size, unit="parameters", n=fit.n)
-    law = LAWS[fit.law]
+def _predicted(problem: Problem, inputs: Mapping[str, float]) -> Measured:
+    """Return the law at `inputs` with its profile interval."""
+    law, n = problem.law, len(problem.y)
     x = np.log([[float(inputs[name])] for name in law.inputs])
-    unit = "bits" if law.target == BITS else "nats/token"
-    if isinstance(fit._problem, Problem):
-        ends = np.exp(profile(fit._problem, predictions(law, x), 1))[:, 0]
-        return measured(_open(ends), unit, fit.n, f"95 % profile over {fit.n} cells")
-    values = [(p, fit.params[p.shown].value) for p in law.parameters]
-    theta = np.array([[value if p.name == p.shown else math.log(value) for p, value in values]])
-    return Measured(value=float(np.exp(law.value(theta, x)[0][0, 0])), unit=unit, n=fit.n)
+    ends = np.exp(profile(problem, predictions(law, x), 1))[:, 0]
+    return measured(_open(ends), "bits" if law.target == BITS else "nats/token", n, f"95 % profile over {n} cells")
 
 
 def _open(ends: np.ndarray) -> list[float | None]:

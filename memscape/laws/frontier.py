@@ -139,9 +139,9 @@ def frontier(
         **base, params={"gamma": gamma, "ln_c": ln_c}, outcome=_outcome(line, gamma, found), noise=line.scatter,
         objective=line.scatter**2 * line.freedom, verdict=verdict(gamma, rule.size),
         curve=curve.model_copy(update=_lines(line, gamma, ln_n, ln_d)),
-        sensitivity=_variants(table, rule, level, convention) if sensitivity else [],
+        sensitivity=_variants(table, rule, level, convention, ln_n, ln_d) if sensitivity else [],
     )  # fmt: skip
-    fit._problem = line
+    fit._problem, fit._predict = line, lambda inputs: measured(line.size(inputs["n_tokens"]), "parameters", fit.n, how)
     return fit
 
 
@@ -233,7 +233,9 @@ def _missing(found: list[Crossing], rule: Criterion, level: float) -> str:
     )
 
 
-def _variants(table: RunTable, rule: Criterion, level: float, convention: str) -> list[Variant]:
+def _variants(
+    table: RunTable, rule: Criterion, level: float, convention: str, ln_n: np.ndarray, ln_d: np.ndarray
+) -> list[Variant]:
     """Return γ at other thresholds, by the other parameter convention, and with the scatter laid on N."""
     other = "n_params" if convention == "n_params_total" else "n_params_total"
     asked = [(f"threshold {t:g}", t, convention) for t in rule.sweep if t != level]
@@ -243,9 +245,7 @@ def _variants(table: RunTable, rule: Criterion, level: float, convention: str) -
     for what, threshold, counted in asked:
         fit = frontier(table, rule.name, threshold, counted, sensitivity=False)
         found.append(Variant(what=what, gamma=fit.params.get("gamma"), sizes=fit.n))
-    used = [c for c in crossings(table, rule, level) if c.censored == "no"]
-    ln_n, ln_d = np.log([getattr(c, convention) for c in used]), np.array([c.ln_d for c in used])
-    turned = straight(ln_d, ln_n, np.zeros(len(used)))
-    half, how = turned.t * math.sqrt(turned.var_b), f"95 % t interval over {len(used)} sizes"
-    gamma = measured((turned.b, turned.b - half, turned.b + half), "1", len(used), how)
-    return [*found, Variant(what="scatter laid on N instead of D*", gamma=gamma, sizes=len(used))]
+    n, turned = len(ln_n), straight(ln_d, ln_n, np.zeros(len(ln_n)))
+    half = turned.t * math.sqrt(turned.var_b)
+    gamma = measured((turned.b, turned.b - half, turned.b + half), "1", n, f"95 % t interval over {n} sizes")
+    return [*found, Variant(what="scatter laid on N instead of D*", gamma=gamma, sizes=n)]

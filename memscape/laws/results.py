@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from memscape.errors import TableError
 from memscape.folder import read_json
 from memscape.theory.measure import Measured
 
@@ -155,15 +156,15 @@ class Fit(Answer):
 
     _problem: Any = PrivateAttr(default=None)
     _table: Any = PrivateAttr(default=None)
+    _predict: Any = PrivateAttr(default=None)
 
     def predict(self, **inputs: float) -> Measured:
-        """Return the law at `inputs` (for example `n_params=1e6, n_tokens=3e6`) with its 95 % interval.
-
-        A fit read back from JSON has lost its points and predicts without an interval.
-        """
-        from memscape.laws.fitting import predict
-
-        return predict(self, inputs)
+        """Return the law at `inputs` (for example `n_params=1e6, n_tokens=3e6`) with its 95 % interval."""
+        if self._predict is None:
+            raise TableError(
+                f"{self.law} has no runs to predict from (too few, or read from a file); fit the table again."
+            )
+        return self._predict(inputs)
 
     def plot(self):
         """Return the fit's picture as a Plotly figure."""

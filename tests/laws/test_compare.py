@@ -48,7 +48,9 @@ def test_bic_prefers_the_planted_law_to_one_with_more_parameters():
     """A break that is not there costs ln n and gains nothing."""
     table = RunTable.read(rows(Truth(), sizes=WIDE_SIZES, data_sizes=WIDE_DATA, rates=(1e-3,), noise=0.01))
     cells = table.cells("heldout_loss")
-    bic = {name: criteria(estimate(LAWS[name], cells, delta=0.02))[1] for name in ("chinchilla", "broken", "kaplan")}
+    bic = {
+        name: criteria(estimate(LAWS[name], cells, delta=0.02), 0.02)[1] for name in ("chinchilla", "broken", "kaplan")
+    }
     assert min(bic, key=bic.get) == "chinchilla"
 
 
