@@ -103,7 +103,7 @@ def load(
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as problem:
         known = f"a Hub name that can be reached, a folder, a .gguf file, package:NAME, or {', '.join(SHIPPED)}"
         raise ModelError(f"model {spec!r} cannot be loaded; expected {known}. Reason: {_short(problem)}") from problem
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    vocabulary = model.get_input_embeddings().weight.shape[-2]  # ours has a pack axis before it
     if len(tokenizer) > vocabulary:
         raise ModelError(
             f"{name}: the tokenizer has {len(tokenizer):,} tokens but the model embeds {vocabulary:,}; "

@@ -9,17 +9,10 @@ if TYPE_CHECKING:
     from memscape.training.config import RunConfig as RunConfig
     from memscape.training.plan import Plan as Plan
     from memscape.training.runs import Runs as Runs
+    from memscape.training.runs import ls as ls
     from memscape.training.sweeps import sweep as sweep
-    from memscape.training.tables import ls as ls
 
-_FILE_OF = {
-    "RunConfig": "config",
-    "Plan": "plan",
-    "Runs": "runs",
-    "bundle": "bundles",
-    "ls": "tables",
-    "sweep": "sweeps",
-}
+_FILE_OF = {"Plan": "plan", "RunConfig": "config", "Runs": "runs", "bundle": "bundles", "ls": "runs", "sweep": "sweeps"}
 
 __all__ = ["Plan", "RunConfig", "Runs", "bundle", "ls", "recipes", "sweep"]
 

@@ -33,7 +33,7 @@ from memscape.training.config import RunConfig
 from memscape.training.plan import Plan
 from memscape.training.step import PackedStep, begin, compile_parts, losses_and_gradient
 from memscape.training.trainer import Outcome, Packed, train
-from memscape.training.worker import ending, leave_with_driver
+from memscape.training.worker import ending, heart, leave_with_driver
 
 
 class ShardedStep(PackedStep):
@@ -179,14 +179,16 @@ def main() -> None:
     if kind == "cuda":
         torch.cuda.set_device(device)
     plan, budget = Plan.load(folder), Budget(None if until is None else until - time.time())
-    lock = writing(folder / "packs" / pack_id) if dist.get_rank() == 0 else contextlib.nullcontext()
+    first = dist.get_rank() == 0
+    progress = heart(folder, pack_id) if first else lambda tokens: None
 
     def work() -> Outcome:
-        with lock:
-            return train(plan, plan.pack(pack_id), folder, device=device, budget=budget, begin=Sharded.begin)
+        with writing(folder / "packs" / pack_id) if first else contextlib.nullcontext():
+            pack = plan.pack(pack_id)
+            return train(plan, pack, folder, device=device, budget=budget, progress=progress, begin=Sharded.begin)
 
     event = ending(work)
-    if dist.get_rank() == 0:
+    if first:
         print(json.dumps(event), flush=True)
     dist.destroy_process_group()
 

@@ -39,14 +39,10 @@ def run_pack(out: str | Path, pack_id: str, device: str, threads: int, until: fl
     torch.set_num_threads(threads)
     mirror = mirror_of(str(out)) if is_url(out) else None
     folder = mirror.folder if mirror else Path(out)
-    last = 0.0
+    pulse = heart(folder, pack_id)
 
     def progress(tokens: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > BEAT_SECONDS:
-            with contextlib.suppress(FolderError):  # a full disk is told by what needs it
-                write_json(folder / "packs" / pack_id / "progress.json", {"tokens": tokens})
-            last = time.monotonic()
+        pulse(tokens)
         if mirror and mirror.late:
             mirror.push(f"packs/{pack_id}/*")
 
@@ -58,7 +54,6 @@ def run_pack(out: str | Path, pack_id: str, device: str, threads: int, until: fl
         budget = Budget(None if until is None else until - time.time())
         with writing(folder / "packs" / pack_id):
             outcome = train(plan, pack, folder, device=device, budget=budget, progress=progress)
-            (folder / "packs" / pack_id / "progress.json").unlink(missing_ok=True)
         if mirror:
             mirror.push(f"packs/{pack_id}/*", *(f"runs/{run_id}/*" for run_id in pack.run_ids))
         return outcome
@@ -66,11 +61,25 @@ def run_pack(out: str | Path, pack_id: str, device: str, threads: int, until: fl
     return ending(work)
 
 
+def heart(folder: Path, pack_id: str) -> Callable[[int], None]:
+    """Return what writes down how many tokens a pack has trained on, when it is told so, now and then."""
+    last = 0.0
+
+    def pulse(tokens: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > BEAT_SECONDS:
+            with contextlib.suppress(FolderError):  # a full disk is told by what needs it
+                write_json(folder / "packs" / pack_id / "progress.json", {"tokens": tokens})
+            last = time.monotonic()
+
+    return pulse
+
+
 def beat(folder: Path, pack_id: str) -> int:
     """Return the tokens that a pack has trained on, as it last wrote down."""
     try:
         return int(read_json(folder / "packs" / pack_id / "progress.json")["tokens"])
-    except FolderError:  # it has not begun, or has just ended
+    except FolderError:  # it has not begun
         return 0
 
 

@@ -8,8 +8,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from memscape.errors import ModelError
-from memscape.models import pretrained
+from memscape.models import huggingface, pretrained
 from memscape.models.pretrained import SHIPPED, load, locate
+from tests.models.families import drawn, small
 
 
 def test_the_shipped_model_reads_english():
@@ -44,6 +45,17 @@ def test_a_folder_is_loaded_and_other_precisions_are_said(tmp_path):
     assert found.name == "model"
     assert found.weights == "bfloat16"
     assert next(found.model.parameters()).dtype == torch.bfloat16
+
+
+def test_a_run_folder_of_any_family_is_loaded(tmp_path):
+    """Our own families need no registration by the user, and answer as the model that was written."""
+    config = small("openelm", {}, vocab_size=512)
+    ours = drawn(config)
+    huggingface.write(tmp_path, config, {name: p[0] for name, p in ours.named_parameters()}, bos_id=1)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(SHIPPED["stories260K"] / name, tmp_path / name)
+    tokens = torch.arange(8)[None]
+    torch.testing.assert_close(load(str(tmp_path)).model(input_ids=tokens).logits, ours(tokens[None])[0])
 
 
 def test_pickled_weights_are_refused(tmp_path):

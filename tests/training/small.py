@@ -9,7 +9,7 @@ from memscape.models import scaled
 from memscape.training import Plan
 
 
-def small_plan(corpus="sample", steps=120, pack_size=2, **fields) -> Plan:
+def small_plan(corpus="sample", steps=60, pack_size=2, **fields) -> Plan:
     """Four runs in two packs (of one width, two rates and two data sizes) on short byte sequences."""
     return Plan.grid(
         "small",

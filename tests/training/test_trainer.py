@@ -36,7 +36,7 @@ def rows(folder):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A plan and the folder of its sweep, trained in one go."""
-    folder, plan = tmp_path_factory.mktemp("undisturbed"), small_plan(steps=200)
+    folder, plan = tmp_path_factory.mktemp("undisturbed"), small_plan(steps=100)
     for pack in plan.packs:
         assert train(plan, pack, folder).finished
     return plan, folder
@@ -47,7 +47,7 @@ def test_a_stopped_pack_goes_on_exactly(undisturbed, tmp_path):
     plan, folder = undisturbed
     for pack in plan.packs:
         starts = 0
-        while not train(plan, pack, tmp_path, budget=Countdown(2)).finished:
+        while not train(plan, pack, tmp_path, budget=Countdown(1)).finished:
             starts += 1
             assert not (tmp_path / "runs").exists() or pack is not plan.packs[0]
         assert starts >= 2
@@ -71,9 +71,9 @@ def test_a_row_says_what_happened(undisturbed):
     plan, folder = undisturbed
     for run_id, row in rows(folder).items():
         run = plan.by_id[run_id]
-        assert (row["n_tokens"], row["n_sequences"], row["steps"]) == (run.n_tokens, run.n_tokens // 16, 200)
-        assert row["epochs"] == pytest.approx(200 * 4 / row["n_sequences"])
-        assert row["tokens_seen"] == 200 * 4 * 16
+        assert (row["n_tokens"], row["n_sequences"], row["steps"]) == (run.n_tokens, run.n_tokens // 16, 100)
+        assert row["epochs"] == pytest.approx(100 * 4 / row["n_sequences"])
+        assert row["tokens_seen"] == 100 * 4 * 16
         assert row["uniform_loss"] == pytest.approx(math.log(256))
         assert row["floor"] <= math.log(row["n_sequences"]) / 16 + 1e-9
         assert row["floor"] < row["train_loss"] < row["uniform_loss"]
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_reported_and_its_pack_starts_over(undisturbed, 
     """The sentence names the file; the results are those of an undisturbed run."""
     plan, folder = undisturbed
     pack = plan.packs[0]
-    train(plan, pack, tmp_path, budget=Countdown(2))
+    train(plan, pack, tmp_path, budget=Countdown(1))
     place = tmp_path / "packs" / pack.pack_id / "checkpoint.safetensors"
     place.write_bytes(place.read_bytes()[:-100])
     assert train(plan, pack, tmp_path).finished
