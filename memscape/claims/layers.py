@@ -14,23 +14,16 @@ from torch import Tensor
 from memscape.claims.draws import draws
 from memscape.claims.evidence import Evidence
 from memscape.memory import energies
+from memscape.memory.layered import global_energy as combine
+from memscape.memory.layered import layer_energies, majorizer, nearest_step
 
 SOME = 5_000
 
 
-def combine(layers: Tensor, beta: float = 1.0) -> Tensor:
-    """E_global = -1/β log Σ_t exp(-β E_t) over the last axis (eq. 7)."""
-    return -(-beta * layers).logsumexp(-1) / beta
-
-
-def _parts(n_patterns: int, n_layers: int, generator: torch.Generator) -> list[Tensor]:
-    """A random partition of the patterns over the layers, none of them empty."""
-    order = torch.randperm(n_patterns, generator=generator)
-    return [part for part in order.tensor_split(n_layers) if len(part)]
-
-
-def _layer_energies(x: Tensor, patterns: Tensor, parts: list[Tensor], beta: float) -> Tensor:
-    return torch.stack([energies.distance_energy(x, patterns[:, part], beta) for part in parts], -1)
+def _dealt(patterns: Tensor, n_layers: int, generator: torch.Generator) -> list[Tensor]:
+    """The patterns dealt over the layers at random, none of them empty."""
+    order = torch.randperm(patterns.shape[-2], generator=generator)
+    return [patterns[:, part] for part in order.tensor_split(n_layers) if len(part)]
 
 
 # C12
@@ -66,8 +59,8 @@ def union_identity(seed: int = 0, n: int = SOME, global_energy: Callable = combi
     for draw in draws(n, seed, geometry="cloud"):
         whole = energies.distance_energy(draw.states, draw.patterns, draw.beta)
         stacks = [
-            global_energy(_layer_energies(draw.states, draw.patterns, parts, draw.beta), draw.beta)
-            for parts in (_parts(draw.n_patterns, n, generator) for n in (2, 3, 3))
+            global_energy(layer_energies(draw.states, _dealt(draw.patterns, n, generator), draw.beta), draw.beta)
+            for n in (2, 3, 3)
         ]
         size = draw.tolerance * 1e9
         error = max(error, *(float(((stack - whole).abs() / size).max()) for stack in stacks))
@@ -79,21 +72,6 @@ def union_identity(seed: int = 0, n: int = SOME, global_energy: Callable = combi
         f"layerings differ by {between:.0e}.",
         figures={"identity_error": error, "difference_between_layerings": between, "draws": n},
     )
-
-
-def nearest_step(x: Tensor, patterns: Tensor, radius: float) -> Tensor:
-    """Eq. 6 for nearest-neighbour energies in closed form: towards the nearest pattern, at most `radius` far."""
-    near = energies.squared_distances(x, patterns).argmin(-1)
-    target = patterns.take_along_dim(near[..., None, None], -2).squeeze(-2)
-    way = target - x
-    length = way.norm(dim=-1, keepdim=True).clamp_min(1e-300)
-    return x + way * (radius / length).clamp_max(1)
-
-
-def majorizer(layers: Tensor, at: Tensor, beta: float) -> Tensor:
-    """Q(x) = Σ w_t E_t(x) + 1/β Σ w_t log w_t, w = softmax(-β E_t(x₀)): above E_global, equal to it at x₀."""
-    weights = (-beta * at).softmax(-1)
-    return (weights * layers).sum(-1) - torch.special.entr(weights).sum(-1) / beta
 
 
 # C14
@@ -118,22 +96,21 @@ def majorization(
     raised = lowest_raised = below = beyond = 0
     tangent = 0.0
     for draw in draws(n, seed, geometry="cloud"):
-        rho, beta, x0 = draw.patterns, draw.beta, draw.states
-        parts = _parts(draw.n_patterns, 4, generator)
-        banks = [rho[:, part] for part in parts]
+        beta, x0 = draw.beta, draw.states
+        banks = _dealt(draw.patterns, 4, generator)
         level = combine(stack(x0, banks))
         size = float(x0.norm(dim=-1).mean())
-        choice = int(torch.randint(len(parts), (), generator=generator))
+        choice = int(torch.randint(len(banks), (), generator=generator))
         raised += int((combine(stack(step(x0, banks[choice], size), banks)) > level + draw.tolerance).sum())
         lowest = stack(x0, banks).argmin(-1)
         best = torch.stack([step(x0, bank, size) for bank in banks], 1)
         best = best.take_along_dim(lowest[:, None, None], 1).squeeze(1)
         rise = combine(stack(best, banks)) - level
         lowest_raised += int((rise > draw.tolerance).sum())
-        beyond += int((rise > slack(len(parts)) + draw.tolerance).sum())
-        here = _layer_energies(x0, rho, parts, beta)
+        beyond += int((rise > slack(len(banks)) + draw.tolerance).sum())
+        here = layer_energies(x0, banks, beta)
         other = x0 + size * torch.randn(x0.shape, dtype=double, generator=generator)
-        there = _layer_energies(other, rho, parts, beta)
+        there = layer_energies(other, banks, beta)
         below += int((surrogate(there, here, beta) < combine(there, beta) - draw.tolerance).sum())
         tangent = max(tangent, float((surrogate(here, here, beta) - combine(here, beta)).abs().max() * beta))
     return Evidence(

@@ -14,38 +14,17 @@ from torch import Tensor
 from memscape.claims.draws import draws
 from memscape.claims.evidence import Evidence
 from memscape.memory import energies
+from memscape.memory.separation import replacement_bound, step_bound, stored
 from memscape.theory.partition import log_partition
 
 SOME = 5_000
 """Random memories per statement."""
 
 
-def one_step_bound(distances: Tensor, r: Tensor, beta: float) -> Tensor:
-    """Σ_{j≠i} δ_ij exp(-β(δ_ij² - 2rδ_ij)) ≥ |x⁺ - ρ_i| for |x - ρ_i| ≤ r < δ_i/2; `distances` (B, M) to the others."""
-    return (distances * _pull(distances, r, beta)).nansum(-1)
-
-
-def certificate(distances: Tensor, r: Tensor, beta: float) -> Tensor:
-    """Whether the ball of radius r maps into itself and contracts: sufficient for ρ_i to be stored (Definition 1)."""
-    contraction = 2 * beta * (distances.square() * _pull(distances, r, beta)).nansum(-1)
-    return (one_step_bound(distances, r, beta) <= r) & (contraction < 1)
-
-
-def gap_bound(distances: Tensor, r: Tensor, beta: float) -> Tensor:
-    """1/β log(1 + Σ_{j≠i} exp(-β(δ_ij² - 2rδ_ij))) ≥ g - E_β for |x - ρ_i| ≤ r ≤ δ_i/2."""
-    return _pull(distances, r, beta).nansum(-1).log1p() / beta
-
-
-def _pull(distances: Tensor, r: Tensor, beta: float) -> Tensor:
-    return (-beta * (distances.square() - 2 * r[:, None] * distances)).exp()
-
-
 def _to_others(patterns: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances of pattern 0 to all, nan to itself, and its separation δ_0."""
-    distances = (patterns - patterns[:, :1]).norm(dim=-1)
-    separation = distances[:, 1:].amin(-1)
-    distances[:, 0] = torch.nan
-    return distances, separation
+    """Distances of pattern 0 to all others, and its separation δ_0."""
+    distances = (patterns[:, 1:] - patterns[:, :1]).norm(dim=-1)
+    return distances, distances.amin(-1)
 
 
 def _on_sphere(centre: Tensor, r: Tensor, generator: torch.Generator) -> Tensor:
@@ -55,9 +34,7 @@ def _on_sphere(centre: Tensor, r: Tensor, generator: torch.Generator) -> Tensor:
 
 
 # C7
-def retrieval(
-    seed: int = 0, n: int = SOME, bound: Callable = one_step_bound, certified: Callable = certificate
-) -> Evidence:
+def retrieval(seed: int = 0, n: int = SOME, bound: Callable = step_bound, certified: Callable = stored) -> Evidence:
     """E, as a surrogate of g, has retrieval ability: mean shifts from the ball around a pattern stay in it."""
     generator = torch.Generator().manual_seed(seed)
     over = lost = admitted = kept = followed = 0
@@ -104,7 +81,7 @@ def retrieval(
 def replace_by_nearest(
     seed: int = 0,
     n: int = SOME,
-    bound: Callable = gap_bound,
+    bound: Callable = replacement_bound,
     radii: tuple[float, float] = (0.9, 0.05),
     margin: float = math.log(100),
 ) -> Evidence:

@@ -16,26 +16,16 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from memscape.errors import ShapeError, unknown
 from memscape.memory.energies import distance_energy, mchn_energy
 
 
-def with_norms(
-    queries: Float[Tensor, "*B Q D"], keys: Float[Tensor, "*B K D"]
-) -> tuple[Float[Tensor, "*B Q D1"], Float[Tensor, "*B K D1"]]:
-    """Return queries (q, 1) and keys (k, -|k|^2/2): their dot product at scale 2 beta is the distance attention.
-
-    2 beta (q.k - |k|^2/2) = -beta |q - k|^2 + beta |q|^2, so any attention kernel does the distance energy.
-    """
-    return pad(queries, (0, 1), value=1.0), torch.cat([keys, -keys.square().sum(-1, keepdim=True) / 2], -1)
-
-
 class HopfieldAttention(nn.Module):
     """Multi-head attention as retrieval from a memory of projected keys.
 
-    `steps` > 1 repeats the update on the keys before the values are read; `damping` mixes a part of the old query in.
+    `steps` > 1 repeats the update on the keys before the values are read.
     """
 
     def __init__(
@@ -45,7 +35,6 @@ class HopfieldAttention(nn.Module):
         *,
         energy: str = "mchn",
         steps: int = 1,
-        damping: float = 1.0,
         bias: bool = True,
         dropout: float = 0.0,
     ):
@@ -55,14 +44,7 @@ class HopfieldAttention(nn.Module):
             raise ShapeError(f"n_heads={n_heads} must divide dim={dim}; try one of {fits[:8]}.")
         if energy not in ("mchn", "distance"):
             raise unknown("energy", energy, ("mchn", "distance"))
-        self.dim, self.n_heads, self.kind, self.steps, self.damping, self.dropout = (
-            dim,
-            n_heads,
-            energy,
-            steps,
-            damping,
-            dropout,
-        )
+        self.dim, self.n_heads, self.kind, self.steps, self.dropout = dim, n_heads, energy, steps, dropout
         self.query, self.key, self.value, self.out = (nn.Linear(dim, dim, bias=bias) for _ in range(4))
 
     @property
@@ -87,7 +69,7 @@ class HopfieldAttention(nn.Module):
         q, k, v = self._heads(self.query(x)), self._heads(self.key(memory)), self._heads(self.value(memory))
         bias = self._bias(q, k, mask, is_causal)
         for _ in range(self.steps - 1):
-            q = (1 - self.damping) * q + self.damping * self._read(q, k, k, bias, is_causal)
+            q = self._read(q, k, k, bias, is_causal)
         dropout = self.dropout if self.training else 0.0
         read = self._read(q, k, v, bias, is_causal, dropout)
         return self.out(read.transpose(-3, -2).flatten(-2))
@@ -107,27 +89,20 @@ class HopfieldAttention(nn.Module):
         keys, bias = k.unsqueeze(-3), self._bias(q, k, None, False)
         levels = [energy(q, keys, self.beta)]
         for _ in range(steps):
-            q = (1 - self.damping) * q + self.damping * self._read(q, k, k, bias, False)
+            q = self._read(q, k, k, bias, False)
             levels.append(energy(q, keys, self.beta))
         return torch.stack(levels)
 
     @classmethod
     def from_multihead(cls, other: nn.MultiheadAttention, **options) -> "HopfieldAttention":
-        """Return a copy of an nn.MultiheadAttention's weights; keys and values must have the queries' width."""
+        """Return a copy of an nn.MultiheadAttention's weights; raises ShapeError if keys have another width."""
         if other.in_proj_weight is None or other.bias_k is not None or other.add_zero_attn:
-            raise ShapeError(
-                "expected attention with one width and no extra keys, got kdim, vdim, add_bias_kv or zeros."
-            )
+            raise ShapeError("expected attention of one width, got kdim, vdim, add_bias_kv or zeros; make it without.")
         options = {"dropout": other.dropout, "bias": other.in_proj_bias is not None, **options}
         made = cls(other.embed_dim, other.num_heads, **options).to(other.in_proj_weight)
         with torch.no_grad():
-            for layer, weight in zip((made.query, made.key, made.value), other.in_proj_weight.chunk(3), strict=True):
-                layer.weight.copy_(weight)
-            made.out.weight.copy_(other.out_proj.weight)
-            if other.in_proj_bias is not None:
-                for layer, bias in zip((made.query, made.key, made.value), other.in_proj_bias.chunk(3), strict=True):
-                    layer.bias.copy_(bias)
-                made.out.bias.copy_(other.out_proj.bias)
+            for ours, theirs in made._pairs(other):
+                ours.copy_(theirs)
         return made
 
     def to_multihead(self) -> nn.MultiheadAttention:
@@ -135,14 +110,20 @@ class HopfieldAttention(nn.Module):
         bias = self.out.bias is not None
         made = nn.MultiheadAttention(self.dim, self.n_heads, self.dropout, bias=bias, batch_first=True)
         made = made.to(self.out.weight)
-        inward = (self.query, self.key, self.value)
         with torch.no_grad():
-            made.in_proj_weight.copy_(torch.cat([layer.weight for layer in inward]))
-            made.out_proj.weight.copy_(self.out.weight)
-            if bias:
-                made.in_proj_bias.copy_(torch.cat([layer.bias for layer in inward]))
-                made.out_proj.bias.copy_(self.out.bias)
+            for ours, theirs in self._pairs(made):
+                theirs.copy_(ours)
         return made
+
+    def _pairs(self, other: nn.MultiheadAttention) -> list[tuple[Tensor, Tensor]]:
+        """Return which weights correspond: PyTorch keeps those of query, key and value in one tensor."""
+        inward = (self.query, self.key, self.value)
+        pairs = [(self.out.weight, other.out_proj.weight)]
+        pairs += zip((layer.weight for layer in inward), other.in_proj_weight.chunk(3), strict=True)
+        if self.out.bias is not None:
+            pairs += [(self.out.bias, other.out_proj.bias)]
+            pairs += zip((layer.bias for layer in inward), other.in_proj_bias.chunk(3), strict=True)
+        return pairs
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)

@@ -24,7 +24,7 @@ from torch import Tensor
 from memscape.folder import claim, read_json, write_json, write_whole, writing
 from memscape.memory.retrieval import retrieve
 from memscape.progress import Budget, bar, say
-from memscape.theory.measure import Measured, mean
+from memscape.theory.measure import Measured, mean, statistic
 
 RETRIEVED = 0.96
 """Least final overlap m = x.rho/n of a retrieved pattern: at 0.138 n the theory's own overlap is 0.967."""
@@ -91,6 +91,9 @@ class Series:
     @property
     def counts(self) -> list[int]:
         return [max(2, round(load * SCALE[self.memory](self.n))) for load in self.loads]
+
+    def point(self, n_patterns: int) -> str:
+        return f"{self.memory}/{self.n}/{self.flipped}/{n_patterns}"
 
 
 def experiment() -> list[Series]:
@@ -191,14 +194,14 @@ def recall(
     Each point is kept as soon as it is done, so a stopped run continues. Writes recall.json, recall.html, timing.json.
     """
     series, out, budget = list(series or experiment()), Path(out), budget or Budget()
-    points = [(s, load, count) for s in series for load, count in zip(s.loads, s.counts, strict=True)]
+    points = [(s, count) for s in series for count in s.counts]
     with writing(out), bar("recall", len(points), "points") as work:
         claim(out / "plan.json", {"seed": seed, "series": [vars(s) for s in series]})
         kept = out / "points.json"
         done: dict[str, list[float]] = read_json(kept) if kept.exists() else {}
         start = time.monotonic()
-        for s, _, count in points:
-            name = f"{s.memory}/{s.n}/{s.flipped}/{count}"
+        for s, count in points:
+            name = s.point(count)
             if name not in done and not budget.spent:
                 shares = success(s.memory, s.n, count, s.flipped, s.networks, s.cues, seed + count)
                 done[name] = shares.tolist()
@@ -213,63 +216,48 @@ def recall(
 
 
 def _gather(series: Sequence[Series], done: dict[str, list[float]], seed: int) -> Recall:
-    curves, shares, left = [], {}, 0
+    curves, half = [], {}
     for s in series:
-        have = [
-            (load, m) for load, m in zip(s.loads, s.counts, strict=True) if f"{s.memory}/{s.n}/{s.flipped}/{m}" in done
-        ]
-        left += len(s.loads) - len(have)
-        table = np.array([done[f"{s.memory}/{s.n}/{s.flipped}/{m}"] for _, m in have])
+        have = [(load, m) for load, m in zip(s.loads, s.counts, strict=True) if s.point(m) in done]
+        table = np.array([done[s.point(m)] for _, m in have])
         measured = [mean(row, unit="share of cues", over="networks", seed=seed) for row in table]
-        load, counts = [m / SCALE[s.memory](s.n) for _, m in have], [m for _, m in have]
-        curves.append(Curve(memory=s.memory, n=s.n, flipped=s.flipped, load=load, n_patterns=counts, success=measured))
-        if len(have) == len(s.loads):
-            shares.setdefault((s.memory, s.flipped), []).append((s.n, np.array(load), table))
-    half, capacity = {}, {}
-    for (memory, _), sizes in shares.items():
-        n = np.array([size for size, _, _ in sizes])
-        rng = np.random.default_rng(seed)
-        point = np.array([half_point(load, table) for _, load, table in sizes])
-        if len(sizes) < 3 or np.isnan(point).any():
-            continue
-        draws = np.array(
-            [
-                [
-                    half_point(load, table[:, rng.integers(0, table.shape[1], table.shape[1])])
-                    for _, load, table in sizes
-                ]
-                for _ in range(1000)
-            ]
+        load, counts = np.array([m / SCALE[s.memory](s.n) for _, m in have]), [m for _, m in have]
+        curves.append(
+            Curve(memory=s.memory, n=s.n, flipped=s.flipped, load=load.tolist(), n_patterns=counts, success=measured)
         )
-        half[memory] = [
-            Measured(
-                value=v, unit="load", n=table.shape[1], interval="95 % bootstrap over networks",
-                low=float(np.nanquantile(d, 0.025)), high=float(np.nanquantile(d, 0.975)),
-            )
-            for v, d, (_, _, table) in zip(point, draws.T, sizes, strict=True)
-        ]  # fmt: skip
-        capacity[memory] = _extrapolated(memory, n, point, draws)
-    return Recall(curves=curves, half=half, capacity=capacity, theory=THEORY, left=left)
+        if len(have) == len(s.loads) and not math.isnan(half_point(load, table)):
+            point = statistic(table.T, lambda rows, x=load: half_point(x, rows.T), "load", "networks", seed, 1000)
+            half.setdefault((s.memory, s.flipped), {})[s.n] = point
+    known = {memory: sizes for (memory, _), sizes in half.items() if len(sizes) >= 3}
+    return Recall(
+        curves=curves,
+        half={memory: list(sizes.values()) for memory, sizes in known.items()},
+        capacity={memory: _extrapolated(memory, sizes) for memory, sizes in known.items()},
+        theory=THEORY,
+        left=sum(len(s.loads) for s in series) - sum(len(c.load) for c in curves),
+    )
 
 
-def _extrapolated(memory: str, n: np.ndarray, point: np.ndarray, draws: np.ndarray) -> Measured:
-    """Return intercept or slope of the line through the sizes; its interval holds the line's scatter and the draws."""
+def _extrapolated(memory: str, half: dict[int, Measured]) -> Measured:
+    """Return intercept or slope of the line through the sizes; its interval holds scatter and points'."""
+    n, point = np.array(list(half), dtype=float), np.array([m.value for m in half.values()])
+    ends = np.array([[m.low, m.high] for m in half.values()])
     x, change, column = {
         "classical": (1 / n, lambda y: y, 1),
-        "dense": (np.log(n), lambda y: np.log(y * n.astype(float) ** 2), 0),
-        "exponential": (n.astype(float), lambda y: np.log2(y) + n / 2, 0),
+        "dense": (np.log(n), lambda y: np.log(y * n**2), 0),
+        "exponential": (n, lambda y: np.log2(y) + n / 2, 0),
     }[memory]
-    value = np.polyfit(x, change(point), 1)
-    rest = change(point) - np.polyval(value, x)
+    y, spread = change(point), (change(ends[:, 1]) - change(ends[:, 0])) / (2 * 1.96)
+    line = np.stack([x, np.ones_like(x)], 1)
+    pull = np.linalg.pinv(line)
+    rest = y - line @ (pull @ y)
     freedom = len(n) - 2
-    inverse = np.linalg.inv(np.stack([x, np.ones_like(x)]) @ np.stack([x, np.ones_like(x)]).T)
-    scatter = (rest @ rest) / freedom * inverse[column, column]
-    fits = np.array([np.polyfit(x, change(d), 1)[column] for d in draws if np.isfinite(d).all()])
-    width = float(student.ppf(0.975, freedom) * math.sqrt(scatter + fits.var()))
+    variance = pull[column] ** 2 @ (rest @ rest / freedom + spread**2)
+    width = float(student.ppf(0.975, freedom) * math.sqrt(variance))
+    value = float(pull[column] @ y)
     unit = {"classical": "patterns/neuron", "dense": "1", "exponential": "1/neuron"}[memory]
     how = f"95 %, scatter of {len(n)} sizes about a line ({freedom} degrees of freedom) and bootstrap over networks"
-    centre = float(value[column])
-    return Measured(value=centre, unit=unit, n=len(n), low=centre - width, high=centre + width, interval=how)
+    return Measured(value=value, unit=unit, n=len(n), low=value - width, high=value + width, interval=how)
 
 
 def _page(found: Recall) -> str:
@@ -280,22 +268,17 @@ def _page(found: Recall) -> str:
     titles = [f"{m}: theory {THEORY[m]}" for m in SCALE] + ["classical, n = 500: share retrieved by load and damage"]
     page = make_subplots(rows=2, cols=2, subplot_titles=titles)
     axes = {"classical": "patterns / n", "dense": "patterns / n²", "exponential": "patterns / 2^(n/2)"}
-    for place, memory in enumerate(SCALE):
+    for place, (memory, axis) in enumerate(axes.items()):
         row, col = place // 2 + 1, place % 2 + 1
-        for curve in (
-            c for c in found.curves if c.memory == memory and c.flipped == (0.0 if memory == "classical" else 0.1)
-        ):
-            value = np.array([m.value for m in curve.success])
-            spread = [[(v - m.value if v is not None else 0) for m in curve.success for v in [m.high]],
-                      [(m.value - v if v is not None else 0) for m in curve.success for v in [m.low]]]  # fmt: skip
-            bars = {"type": "data", "symmetric": False, "array": spread[0], "arrayminus": spread[1]}
+        shown = 0.0 if memory == "classical" else 0.1
+        for curve in (c for c in found.curves if (c.memory, c.flipped) == (memory, shown)):
+            value, low, high = np.array([[m.value, m.low, m.high] for m in curve.success], dtype=float).reshape(-1, 3).T
+            bars = {"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low}
             page.add_scatter(x=curve.load, y=value, error_y=bars, name=f"{memory}, n = {curve.n}", row=row, col=col)
-        if memory == "classical":
-            page.add_vline(x=0.138, line_dash="dash", row=row, col=col)  # pyright: ignore[reportArgumentType]
-        page.update_xaxes(title=axes[memory], type="log" if memory == "exponential" else "linear", row=row, col=col)
+        page.update_xaxes(title=axis, type="log" if memory == "exponential" else "linear", row=row, col=col)
         page.update_yaxes(title="share of cues retrieved", range=[0, 1.05], row=row, col=col)
-    grid = sorted((c for c in found.curves if c.memory == "classical" and c.n == 500), key=lambda c: c.flipped)
-    grid = [c for c in grid if c.flipped > 0 and c.load]
+    page.add_vline(x=0.138, line_dash="dash", row=1, col=1)  # pyright: ignore[reportArgumentType]
+    grid = sorted((c for c in found.curves if c.memory == "classical" and c.flipped > 0), key=lambda c: c.flipped)
     if grid:
         shares = [[m.value for m in c.success] for c in grid]
         page.add_trace(go.Heatmap(x=grid[0].load, y=[c.flipped for c in grid], z=shares, zmin=0, zmax=1), row=2, col=2)

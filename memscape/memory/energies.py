@@ -78,32 +78,6 @@ def distance_gradient(
     return 2 * (state - _mix(shares, patterns))
 
 
-def distance_hessian(
-    state: Float[Tensor, "*#B D"], patterns: Float[Tensor, "*#B M D"], beta: float = 1.0
-) -> Float[Tensor, "*B D D"]:
-    """Return the Hessian 2 I - 4 beta Cov_p(rho) of E_beta; 2 beta Cov_p(rho) is the Jacobian of the mean shift."""
-    return 2 * (_eye(patterns) - 2 * beta * _covariance(responsibilities(state, patterns, beta), patterns))
-
-
-def truncated_energy(
-    state: Float[Tensor, "*#B D"], patterns: Float[Tensor, "*#B M D"], beta: float, k: int
-) -> Float[Tensor, "*B"]:
-    """Return E^(k): the distance energy of the k nearest patterns alone, never below E_beta."""
-    near = squared_distances(state, patterns).topk(min(k, patterns.shape[-2]), largest=False).values
-    return -(-beta * near).logsumexp(-1) / beta
-
-
-def truncation_bound(
-    state: Float[Tensor, "*#B D"], patterns: Float[Tensor, "*#B M D"], beta: float, k: int
-) -> Float[Tensor, "*B"]:
-    """Return 1/beta log(1 + (M - k) exp(-beta (a_(k+1) - g))) >= E^(k) - E_beta, a the sorted squared distances."""
-    ordered = squared_distances(state, patterns).sort(-1).values
-    n_left = ordered.shape[-1] - k
-    if n_left <= 0:
-        return torch.zeros_like(ordered[..., 0])
-    return torch.log1p(n_left * torch.exp(-beta * (ordered[..., k] - ordered[..., 0]))) / beta
-
-
 def mchn_energy(
     state: Float[Tensor, "*#B D"], patterns: Float[Tensor, "*#B M D"], beta: float = 1.0
 ) -> Float[Tensor, "*B"]:
@@ -122,13 +96,6 @@ def mchn_gradient(
 ) -> Float[Tensor, "*B D"]:
     """Return x - sum_i q_i rho_i, q = softmax(beta rho_i . x): the attention update is one unit step down it."""
     return state - _mix((beta * overlaps(state, patterns)).softmax(-1), patterns)
-
-
-def mchn_hessian(
-    state: Float[Tensor, "*#B D"], patterns: Float[Tensor, "*#B M D"], beta: float = 1.0
-) -> Float[Tensor, "*B D D"]:
-    """Return I - beta Cov_q(rho), q = softmax(beta rho_i . x)."""
-    return _eye(patterns) - beta * _covariance((beta * overlaps(state, patterns)).softmax(-1), patterns)
 
 
 def classical_energy(
@@ -192,12 +159,3 @@ def _log_terms(state: Tensor, patterns: Tensor, beta: float, weights: Tensor | N
 
 def _mix(shares: Tensor, patterns: Tensor) -> Tensor:
     return (shares.unsqueeze(-2) @ patterns).squeeze(-2)
-
-
-def _covariance(shares: Tensor, patterns: Tensor) -> Tensor:
-    away = patterns - _mix(shares, patterns).unsqueeze(-2)
-    return (away * shares.unsqueeze(-1)).mT @ away
-
-
-def _eye(patterns: Tensor) -> Tensor:
-    return torch.eye(patterns.shape[-1], dtype=patterns.dtype, device=patterns.device)

@@ -4,7 +4,7 @@
 // distance of the vectors before rounding differs from its root by at most r_x + r_p, the norms of what rounding took
 // away. A pattern is a candidate while its lower bound is under the k-th smallest upper bound so far; all others enter
 // the sums of the energy, twice: as computed, and at the largest they could be. Vectors are GCC and Clang extensions, so
-// one source serves every processor. Built and called by cascade.py.
+// one source serves every processor. Built and called by epilogue.py.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -1,12 +1,13 @@
-"""How does the compiled half of the CPU search (epilogue.cpp) come into this process?
+"""How does the compiled pass go over the patterns, each tile of products finished while it is in the cache?
 
-It is built once a machine with the C++ compiler that is there, kept in the user's cache, and called through ctypes.
-Without a compiler, or with MEMSCAPE_EAGER=1, `library()` is None and `cascade` does the same work in PyTorch.
+epilogue.cpp is built once a machine with the C++ compiler that is there, kept in the user's cache, and called through
+ctypes. Without a compiler, or with MEMSCAPE_EAGER=1, `library()` is None and `eager` does the same work in PyTorch.
 """
 
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shutil
@@ -14,6 +15,17 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from memscape.memory.pairs import Pairs
+from memscape.memory.rounding import Asked, Level, Rounded, Sums, answer
+from memscape.memory.union import Neighbours
+
+TILE, BLOCK = 4096, 1024
+"""Patterns a tile and queries a product: 8 MB of bfloat16, which stays in the cache."""
+POOL = 16
+"""Candidates kept at least where an energy is asked for: they carry most of it, exactly."""
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC", "-pthread"]
 
@@ -31,6 +43,79 @@ Rows = _struct(
     " count spilled place near error lower upper",
 )
 Tile = _struct("Tile", "long n origin; * product norm residue floor group")
+
+
+def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tensor]:
+    """Return the answer of one pass at one level, and which rows it settles."""
+    built = library()
+    assert built is not None
+    n_queries, width = pairs.queries.shape
+    k, beta = asked.k if asked.beta is None else max(asked.k, POOL), asked.beta
+    capacity = 88 + 4 * k
+    centre = pairs.centre()
+    queries = Rounded.at(level, pairs.queries, centre)
+    state = {
+        "reach": torch.full((n_queries,), math.inf),
+        "level": torch.full((n_queries,), math.inf),
+        "sum": torch.zeros(n_queries, dtype=torch.float64),
+        "heat": torch.zeros(n_queries, dtype=torch.float64),
+        "ceiling": torch.zeros(n_queries, dtype=torch.float64),
+        "count": torch.zeros(n_queries, dtype=torch.int32),
+        "spilled": torch.zeros(n_queries, dtype=torch.bool),
+        "place": torch.empty(n_queries, capacity, dtype=torch.int64),
+        **{name: torch.empty(n_queries, capacity) for name in ("near", "error", "lower", "upper")},
+        "norm": queries.norm,
+        "residue": queries.residue,
+        "group": None if pairs.query_groups is None else pairs.query_groups.long(),
+        "self": None if pairs.self_index is None else pairs.self_index.long(),
+    }
+    groups = None if pairs.pattern_groups is None else pairs.pattern_groups.long()
+    spill = level.spill if level.stored != level.summed else 0.0
+
+    def rows(start: int, stop: int) -> ctypes.Structure:
+        chosen = {name: _pointer(None if v is None else v[start:stop]) for name, v in state.items()}
+        return Rows(
+            n=stop - start, capacity=capacity, k=k, threads=torch.get_num_threads(),
+            beta=beta or 0.0, gap=level.gap(width), spill=spill, **chosen,
+        )  # fmt: skip
+
+    spans = [(a, min(n_queries, a + BLOCK)) for a in range(0, n_queries, BLOCK)]
+    blocks = [(queries.stored[a:b], rows(a, b)) for a, b in spans]
+    buffer = torch.empty(BLOCK * TILE, dtype=level.stored)  # one for all: fresh pages would cost a twentieth
+    for origin in range(0, len(pairs.patterns), TILE):
+        tile = Rounded.at(level, pairs.patterns[origin : origin + TILE], centre)
+        group = None if groups is None else groups[origin : origin + TILE]
+        floor = (1 - level.gap(width)) * tile.norm - tile.residue.square()
+        for stored, block in blocks:
+            product = buffer[: len(stored) * len(floor)].view(len(stored), len(floor))
+            torch.mm(stored, tile.stored.mT, out=product)
+            view = Tile(
+                n=product.shape[1], origin=origin, product=_pointer(product), norm=_pointer(tile.norm),
+                residue=_pointer(tile.residue),
+                floor=_pointer(floor), group=_pointer(group),
+            )  # fmt: skip
+            built.scan(ctypes.byref(block), ctypes.byref(view), int(level.stored != level.summed))
+
+    distance = torch.full((n_queries, capacity), math.inf, dtype=torch.float64)
+    plain = pairs.queries.dtype != torch.float64 and pairs.patterns.dtype in (torch.float32, torch.bfloat16)
+    patterns, exact = pairs.patterns.contiguous(), pairs.queries.float().contiguous()
+    built.rescore(
+        ctypes.byref(rows(0, n_queries)),_pointer(exact), _pointer(patterns) if plain else None,
+        width, int(patterns.dtype == torch.bfloat16), _pointer(distance),
+    )  # fmt: skip
+    most = max(k, int(state["count"].max()))
+    distance, index = distance[:, :most], state["place"][:, :most]
+    index = torch.where(torch.arange(most) < state["count"][:, None], index, -1)
+    if not plain:
+        distance = pairs.distances(index)
+    norm = queries.norm.double()
+    near = state["near"][:, :most].double() + norm[:, None]
+    sums = Sums(state["level"].double() + norm, state["sum"], state["heat"], state["ceiling"])
+    return answer(asked, distance, index, near, sums, ~state["spilled"])
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 @functools.cache

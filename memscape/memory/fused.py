@@ -149,8 +149,7 @@ def fused(
     )  # fmt: skip
     if beta is None:
         return Neighbours(distance, index, proven), proven
-    doubt = error if asked.proven else missed
-    settled = proven & (doubt <= asked.tolerance * energy.abs().clamp_min(1 / beta))
+    settled = proven & (missed <= asked.tolerance * energy.abs().clamp_min(1 / beta))
     return Neighbours(distance, index, proven, beta, energy, error, entropy), settled
 
 

@@ -5,7 +5,9 @@ distances, and with `beta` the energy E_beta, the entropy H(p) and the mean shif
 Patterns may lie in memory, on another device or on disk; results over parts of them `merge` exactly.
 
 Exact means: distances equal float64 ones to 1e-5, distances closer than 1e-6 relative are ties, and ties go to the
-lowest index.
+lowest index. It goes level by level: products in bfloat16 where the processor has them, then float32, then float64; on
+a GPU the fused kernel on 16-bit vectors as they are stored, then on split ones, then float64. Each level bounds its own
+error row by row, rescores the patterns that the bound cannot rule out, and hands on only the rows it cannot settle.
 
 >>> found = search(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0]]), k=2)
 >>> found.index.tolist()
@@ -13,20 +15,26 @@ lowest index.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from memscape.errors import ShapeError
-from memscape.memory.cascade import cascade
+from memscape.memory import epilogue
+from memscape.memory.eager import eager
 from memscape.memory.pairs import Pairs
-from memscape.memory.rounding import Asked
+from memscape.memory.rounding import BFLOAT16, FLOAT32, FLOAT64, Asked
 from memscape.memory.shards import Shards, passing
-from memscape.memory.union import Neighbours, concatenate, merge
+from memscape.memory.union import COLUMNS, Neighbours, concatenate, merge
 
-__all__ = ["Neighbours", "beta_for", "concatenate", "merge", "search", "temperature"]
+QUERIES = 16384
+"""Queries that share one pass over the patterns."""
+Step = Callable[[Pairs, Asked], tuple[Neighbours, Tensor]]
+"""One level: from pairs to an answer and which of its rows are settled."""
 
 
 def search(
@@ -37,7 +45,6 @@ def search(
     beta: float | None = None,
     mean: bool = False,
     tolerance: float = 1e-4,
-    proven: bool = False,
     query_groups: Int[Tensor, " Q"] | None = None,
     pattern_groups: Int[Tensor, " M"] | None = None,
     self_index: Int[Tensor, " Q"] | None = None,
@@ -47,8 +54,7 @@ def search(
     A query never meets a pattern of its own group (`query_groups[q] == pattern_groups[m]`: the same document), nor the
     pattern at `self_index[q]`, which is itself. Distances are squared. float64 queries give float64 answers, all others
     float32. Neighbours are proven. Energies are within `tolerance` max(|E|, 1/beta) by the rounding errors met on each
-    row's neighbours (3 standard deviations), or by the worst case if `proven`; `error` holds the worst case anyway.
-    The mean shift is summed in float32 at least.
+    row's neighbours (3 standard deviations); `error` holds the worst case. The mean shift is summed in float32.
 
     It runs on the queries' device. Patterns elsewhere (pinned host memory for speed) or in `Shards` pass by in blocks.
     Queries that require a gradient get it: dE/dx = 2 (x - m), dd_i^2/dx = 2 (x - rho_i).
@@ -65,17 +71,57 @@ def search(
     tracked = queries.requires_grad and torch.is_grad_enabled()
     mean = mean or (tracked and beta is not None)
     with torch.no_grad():
-        found, asked = None, Asked(k, beta, mean, tolerance, proven)
+        found, asked = None, Asked(k, beta, mean, tolerance)
         here = isinstance(patterns, Tensor) and patterns.device == queries.device
         for start, block in [(0, patterns)] if here else passing(patterns, queries.device):
             groups = None if pattern_groups is None else pattern_groups[start : start + len(block)]
             own = None if self_index is None else self_index - start
             pairs = Pairs(queries.detach(), block, query_groups, groups, own).check()  # pyright: ignore[reportArgumentType]
-            part = cascade(pairs, asked).shifted(start)
+            part = _settled(pairs, asked).shifted(start)
             found = part if found is None else merge([found, part])
     assert found is not None
     found = found.to(torch.float64 if queries.dtype == torch.float64 else torch.float32)
     return _attached(found, queries, patterns) if tracked else found
+
+
+def steps(pairs: Pairs, asked: Asked) -> list[Step]:
+    """Return the levels for these pairs on their device, the cheapest first; the last settles every row."""
+    device = pairs.queries.device
+    last = partial(eager, FLOAT64)
+    if pairs.queries.dtype == torch.float64 and asked.beta is not None:
+        return [last]  # whoever asks in float64 wants energies to their last digits
+    if asked.mean:
+        return [partial(eager, FLOAT32), last]
+    if device.type == "cuda":
+        from memscape.memory.fused import fused
+
+        few = pairs.queries.dtype == pairs.patterns.dtype and pairs.queries.element_size() == 2
+        return [*([fused] if few else []), partial(fused, split=True), last]
+    level = eager if epilogue.library() is None else epilogue.compiled
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return [*([partial(level, BFLOAT16)] if fast else []), partial(level, FLOAT32), last]
+
+
+def _settled(pairs: Pairs, asked: Asked) -> Neighbours:
+    """Search until every row is settled: neighbours certified, energies within the tolerance asked for."""
+    trusted, parts = steps(pairs, asked), []
+    for start in range(0, len(pairs.queries), QUERIES):
+        block = pairs.rows(slice(start, start + QUERIES))
+        pending, found = torch.arange(len(block.queries), device=block.queries.device), None
+        for step in list(trusted):
+            answer, settled = step(block.rows(pending), asked)
+            answer = answer.to(torch.float64)
+            for name in COLUMNS if found is not None else ():
+                if (column := getattr(found, name)) is not None:
+                    column[pending] = getattr(answer, name)
+            found = answer if found is None else found
+            if step is trusted[-1] or settled.all():
+                break
+            if settled.float().mean() < 0.5:
+                trusted.remove(step)  # the next rows are like these
+            pending = pending[~settled]
+        parts.append(found)
+    return concatenate(parts)
 
 
 def _attached(found: Neighbours, queries: Tensor, patterns: Tensor | Shards) -> Neighbours:

@@ -24,9 +24,7 @@ class Asked:
     beta: float | None
     mean: bool = False
     tolerance: float = 1e-4
-    """Of the energy, relative to max(|E|, 1/beta)."""
-    proven: bool = False
-    """Whether the worst case must be within the tolerance, or the error to be expected."""
+    """Of the energy as it is to be expected, relative to max(|E|, 1/beta)."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,9 @@ class Sums:
         self.level = level
 
 
-def answer(asked: Asked, pairs: Pairs, distance: Tensor, index: Tensor, near: Tensor, sums: Sums, certified: Tensor):
+def answer(
+    asked: Asked, distance: Tensor, index: Tensor, near: Tensor, sums: Sums, certified: Tensor
+) -> tuple[Neighbours, Tensor]:
     """Return (Neighbours, which rows need no wider numbers) from the candidates (Q, C) and the sums over all others.
 
     `distance` is exact, `near` what this level made of it: their differences tell what error to expect of the sums.
@@ -143,17 +143,16 @@ def answer(asked: Asked, pairs: Pairs, distance: Tensor, index: Tensor, near: Te
     spread = ((missed - centre[:, None]).masked_fill(~real, 0).square().sum(1) / n).sqrt()
     expected = torch.where(n >= 8, rest / total * (centre.abs() + 3 * spread), error)
     limit = asked.tolerance * energy.abs().clamp_min(1 / beta)
-    settled = certified & ((error <= limit) | ((expected <= limit) & (not asked.proven)) | ~some)
+    settled = certified & ((error <= limit) | (expected <= limit) | ~some)
     return replace(found, beta=beta, energy=energy, error=error, entropy=entropy), settled
 
 
-def with_mean(found: Neighbours, pairs: Pairs, distance: Tensor, index: Tensor, rest: Tensor | None) -> Neighbours:
-    """Add the mean shift: the candidates' exact part plus `rest`, the part of all others (None: left out)."""
+def with_mean(found: Neighbours, pairs: Pairs, distance: Tensor, index: Tensor, rest: Tensor) -> Neighbours:
+    """Add the mean shift: the candidates' exact part and `rest`, the part of all others."""
     assert found.beta is not None
     assert found.energy is not None
     shares = (-found.beta * (distance - found.energy[:, None])).exp().nan_to_num(0.0)
-    shares = shares if rest is not None else shares / shares.sum(1, keepdim=True).clamp_min(1e-300)
-    mean = torch.zeros_like(pairs.queries, dtype=torch.float64) if rest is None else rest.double()
+    mean = rest.double()
     rows = max(1, 2**22 // max(1, index.shape[1] * pairs.queries.shape[1]))
     for a in range(0, len(index), rows):
         near = pairs.patterns[index[a : a + rows].clamp_min(0)].double()

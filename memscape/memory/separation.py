@@ -1,11 +1,13 @@
 """How far apart do stored patterns lie, and how close to one must a state be to come back to it?
 
-The bounds are sufficient, never necessary. Sources: ours for the distance energy; Ramsauer et al. 2020 (2008.02217,
-theorems 4 and 5) for attention.
+The bounds are sufficient, never necessary. Those of the distance energy take the distances delta_ij from a pattern to
+all others; the one of attention takes Ramsauer's separation Delta_i (2008.02217, definition 2).
 
 >>> patterns = torch.eye(3, dtype=torch.float64)
 >>> separation(patterns)
 tensor([1.4142, 1.4142, 1.4142], dtype=torch.float64)
+>>> stored(to_others(patterns), radius=0.2, beta=4.0)
+tensor([True, True, True])
 """
 
 import math
@@ -20,12 +22,50 @@ from memscape.memory.shards import Shards
 
 def separation(patterns: Float[Tensor, "M D"] | Shards) -> Float[Tensor, " M"]:
     """Return delta_i = min_j |rho_i - rho_j| over j != i, a distance; zero for duplicates, infinite for a lone one."""
-    if isinstance(patterns, Shards):
-        parts = [search(b, patterns, self_index=start + torch.arange(len(b))) for start, b in patterns]
-        return torch.cat([p.distance[:, 0] for p in parts]).sqrt()
-    return (
-        search(patterns, patterns, self_index=torch.arange(len(patterns), device=patterns.device)).distance[:, 0].sqrt()
-    )
+    blocks = [(0, patterns)] if isinstance(patterns, Tensor) else patterns
+    parts = [search(b, patterns, self_index=start + torch.arange(len(b), device=b.device)) for start, b in blocks]
+    return torch.cat([p.distance[:, 0] for p in parts]).sqrt()
+
+
+def to_others(patterns: Float[Tensor, "M D"]) -> Float[Tensor, "M N"]:
+    """Return delta_ij = |rho_i - rho_j| for all j != i, N = M - 1 of them."""
+    away = torch.cdist(patterns, patterns, compute_mode="donot_use_mm_for_euclid_dist")
+    n = len(away)
+    return away[~torch.eye(n, dtype=torch.bool, device=away.device)].view(n, n - 1)
+
+
+def step_bound(
+    distances: Float[Tensor, "*B N"], radius: float | Float[Tensor, "*B"], beta: float
+) -> Float[Tensor, "*B"]:
+    """Return how far from rho_i one mean shift can end that began within `radius` of it, a distance.
+
+    sum_{j != i} delta_ij exp(-beta (delta_ij^2 - 2 r delta_ij)); it holds for r < delta_i / 2.
+    """
+    return (distances * _weights(distances, radius, beta)).sum(-1)
+
+
+def stored(distances: Float[Tensor, "*B N"], radius: float | Float[Tensor, "*B"], beta: float) -> Bool[Tensor, "*B"]:
+    """Return which patterns are certainly stored: the ball of `radius` falls into itself and contracts to one point.
+
+    step_bound <= r, 2 beta sum_{j != i} delta_ij^2 exp(-beta (delta_ij^2 - 2 r delta_ij)) < 1 and r < delta_i / 2.
+    """
+    contracts = 2 * beta * (distances.square() * _weights(distances, radius, beta)).sum(-1) < 1
+    return (step_bound(distances, radius, beta) <= radius) & contracts & (distances.amin(-1) > 2 * radius)
+
+
+def replacement_bound(
+    distances: Float[Tensor, "*B N"], radius: float | Float[Tensor, "*B"], beta: float
+) -> Float[Tensor, "*B"]:
+    """Return a bound of g - E_beta on the ball of `radius` <= delta_i / 2 around each pattern, in squared distance.
+
+    1/beta log(1 + sum_{j != i} exp(-beta (delta_ij^2 - 2 r delta_ij))).
+    """
+    return _weights(distances, radius, beta).sum(-1).log1p() / beta
+
+
+def _weights(distances: Tensor, radius: float | Tensor, beta: float) -> Tensor:
+    radius = radius.unsqueeze(-1) if isinstance(radius, Tensor) else radius
+    return (-beta * (distances.square() - 2 * radius * distances)).exp()
 
 
 def dot_separation(patterns: Float[Tensor, "M D"]) -> Float[Tensor, " M"]:
@@ -35,35 +75,6 @@ def dot_separation(patterns: Float[Tensor, "M D"]) -> Float[Tensor, " M"]:
     return own - gram.fill_diagonal_(-math.inf).amax(1)
 
 
-def step_bound(patterns: Float[Tensor, "M D"], radius: float, beta: float) -> Float[Tensor, " M"]:
-    """Return how far from rho_i one mean shift can end that began within `radius` of it, a distance.
-
-    sum_{j != i} delta_ij exp(-beta (delta_ij^2 - 2 r delta_ij)); it holds for r < delta_i / 2.
-    """
-    away, weight = _others(patterns, radius, beta)
-    return (away * weight).sum(1)
-
-
-def stored(patterns: Float[Tensor, "M D"], radius: float, beta: float) -> Bool[Tensor, " M"]:
-    """Return which patterns are certainly stored: the ball of `radius` falls into itself and contracts to one point.
-
-    step_bound <= r, 2 beta sum_{j != i} delta_ij^2 exp(-beta (delta_ij^2 - 2 r delta_ij)) < 1 and r < delta_i / 2.
-    """
-    away, weight = _others(patterns, radius, beta)
-    inside = (away * weight).sum(1) <= radius
-    contracts = 2 * beta * (away.square() * weight).sum(1) < 1
-    apart = away.fill_diagonal_(math.inf).amin(1) > 2 * radius
-    return inside & contracts & apart
-
-
-def replacement_bound(patterns: Float[Tensor, "M D"], radius: float, beta: float) -> Float[Tensor, " M"]:
-    """Return a bound of g - E_beta on the ball of `radius` <= delta_i / 2 around each pattern, in squared distance.
-
-    1/beta log(1 + sum_{j != i} exp(-beta (delta_ij^2 - 2 r delta_ij))).
-    """
-    return torch.log1p(_others(patterns, radius, beta)[1].sum(1)) / beta
-
-
 def attention_bound(patterns: Float[Tensor, "M D"], radius: float, beta: float) -> Float[Tensor, " M"]:
     """Return how far from rho_i one attention update can end that began within `radius`, a distance, any patterns.
 
@@ -71,19 +82,3 @@ def attention_bound(patterns: Float[Tensor, "M D"], radius: float, beta: float) 
     """
     largest = patterns.norm(dim=1).amax()
     return 2 * largest * (len(patterns) - 1) * torch.exp(-beta * (dot_separation(patterns) - 2 * largest * radius))
-
-
-def attention_retrieves(patterns: Float[Tensor, "M D"], beta: float) -> tuple[Bool[Tensor, " M"], float]:
-    """Return which patterns Ramsauer et al. guarantee, and the radius 1/(beta M R) they guarantee it for.
-
-    Delta_i >= 2/(beta M) + 1/beta ln(2 (M - 1) M beta R^2), R the largest norm (2008.02217, theorem 5).
-    """
-    n, largest = len(patterns), patterns.norm(dim=1).amax().item()
-    least = 2 / (beta * n) + math.log(2 * max(n - 1, 1) * n * beta * largest**2) / beta
-    return dot_separation(patterns) >= least, 1 / (beta * n * largest)
-
-
-def _others(patterns: Tensor, radius: float, beta: float) -> tuple[Tensor, Tensor]:
-    """Return delta_ij and exp(-beta (delta_ij^2 - 2 r delta_ij)), the latter zero on the diagonal."""
-    away = torch.cdist(patterns, patterns, compute_mode="donot_use_mm_for_euclid_dist")
-    return away, torch.exp(-beta * (away.square() - 2 * radius * away)).fill_diagonal_(0)

@@ -11,6 +11,7 @@ import torch
 from memscape.claims import balance, capacity, energies, experiments, layers, loss, partition, retrieval
 from memscape.claims.evidence import status
 from memscape.memory import energies as memory
+from memscape.memory import separation
 from memscape.models import parameters
 from memscape.theory import balance as theory_balance
 from memscape.theory import grammar, table3
@@ -96,7 +97,7 @@ CASES = {
         retrieval.retrieval,
         CORRECTED,
         {
-            "bound halved": {"bound": lambda d, r, beta: retrieval.one_step_bound(d, r, beta) / 2},
+            "bound halved": {"bound": lambda d, r, beta: separation.step_bound(d, r, beta) / 2},
             "everything certified": {"certified": lambda d, r, beta: torch.ones_like(r, dtype=torch.bool)},
             "nothing certified": {"certified": lambda d, r, beta: torch.zeros_like(r, dtype=torch.bool)},
         },
@@ -106,7 +107,7 @@ CASES = {
         retrieval.replace_by_nearest,
         CORRECTED,
         {
-            "bound halved": {"bound": lambda d, r, beta: retrieval.gap_bound(d, r, beta) / 2},
+            "bound halved": {"bound": lambda d, r, beta: separation.replacement_bound(d, r, beta) / 2},
             "equal radii": {"radii": (0.5, 0.5)},
             "no margin asked": {"margin": -math.inf},
         },

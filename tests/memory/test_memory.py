@@ -6,7 +6,7 @@ import torch
 from memscape.errors import FolderError, MemscapeError, ShapeError
 from memscape.memory import Memory, Shards
 from memscape.memory import energies as e
-from memscape.memory.layered import descent, global_energy, majorizer, mixture_step, nearest_step
+from memscape.memory.layered import global_energy, layer_energies, mixture_step
 
 
 def test_corrupted_cues_come_back_with_falling_energy():
@@ -95,44 +95,19 @@ def stack() -> tuple[list[torch.Tensor], torch.Tensor]:
 
 @pytest.mark.parametrize("beta", [0.3, 1.0, 7.0])
 def test_the_global_energy_is_the_energy_of_the_union(stack, beta):
-    """Exactly, in any order of layers, weighted or not; within log(L)/beta of the lowest layer (eq. 8)."""
+    """Exactly, in any order of layers, weighted or not (eq. 7)."""
     parts, x = stack
     union = e.distance_energy(x, torch.cat(parts), beta)
-    assert torch.allclose(global_energy(x, parts, beta), union, rtol=2e-15, atol=2e-15)
-    assert torch.allclose(global_energy(x, parts[::-1], beta), union, rtol=2e-15, atol=2e-15)
+    assert torch.allclose(global_energy(layer_energies(x, parts, beta), beta), union, rtol=2e-15, atol=2e-15)
+    assert torch.allclose(global_energy(layer_energies(x, parts[::-1], beta), beta), union, rtol=2e-15, atol=2e-15)
     shares = torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64)
     weights = torch.repeat_interleave(shares, torch.tensor([4, 1, 7]))
     weighted = e.distance_energy(x, torch.cat(parts), beta, weights)
-    assert torch.allclose(global_energy(x, parts, beta, shares), weighted, atol=1e-13)
+    assert torch.allclose(global_energy(layer_energies(x, parts, beta), beta, shares), weighted, atol=1e-13)
 
 
-@pytest.mark.parametrize("beta", [0.3, 1.0, 7.0])
-def test_the_mixture_majorizes_and_touches_one_layer_does_not(stack, beta):
-    """Q >= E_global everywhere with equality at its point; its step is the mean shift of the union."""
+def test_the_mixture_of_layers_steps_as_the_union_does(stack):
+    """Layers weighted by softmax(-beta E_t), each its own mean shift: the mean shift of all patterns."""
     parts, x = stack
-    y = x + torch.randn_like(x)
-    assert (majorizer(y, x, parts, beta) >= global_energy(y, parts, beta) - 1e-12).all()
-    assert torch.allclose(majorizer(x, x, parts, beta), global_energy(x, parts, beta), atol=1e-12)
     union = torch.cat(parts)
-    assert torch.allclose(mixture_step(x, parts, beta), e.responsibilities(x, union, beta) @ union, atol=1e-12)
-
-
-def test_a_layer_step_can_raise_the_global_energy():
-    """{0}, {10}, x = 0: layer 2's best step within distance 1 goes to 1, and E_global rises from 0 to 1."""
-    parts = [torch.zeros(1, 1, dtype=torch.float64), torch.full((1, 1), 10.0, dtype=torch.float64)]
-    x = torch.zeros(1, 1, dtype=torch.float64)
-    after = nearest_step(x, parts[1], 1.0)
-    assert after.item() == 1
-    assert global_energy(x, parts).item() == pytest.approx(0, abs=1e-12)
-    assert global_energy(after, parts).item() == pytest.approx(1, abs=1e-12)
-
-
-def test_descent_reads_the_energy_along_layers():
-    """States that shrink towards a lone pattern fall at every layer; reversed they rise."""
-    states = torch.randn(5, 4, dtype=torch.float64) * torch.linspace(5, 0, 6, dtype=torch.float64)[:, None, None]
-    fall = descent(states, torch.zeros(1, 4, dtype=torch.float64), 1.0)
-    assert fall.energy.shape == (6, 5)
-    assert (fall.falls == 1).all()
-    assert (fall.kendall == -1).all()
-    assert (fall.slack(1.0) < 0).all()
-    assert (descent(states.flip(0), torch.zeros(1, 4, dtype=torch.float64), 1.0).kendall == 1).all()
+    assert torch.allclose(mixture_step(x, parts, 0.7), e.responsibilities(x, union, 0.7) @ union, atol=1e-12)

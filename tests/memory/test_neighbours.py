@@ -10,12 +10,12 @@ from hypothesis import given, settings
 
 from memscape.errors import ShapeError
 from memscape.memory import energies as e
-from memscape.memory.cascade import steps
-from memscape.memory.neighbours import beta_for, merge, search, temperature
+from memscape.memory.eager import eager
+from memscape.memory.epilogue import compiled
+from memscape.memory.neighbours import beta_for, merge, search, steps, temperature
 from memscape.memory.pairs import Pairs
 from memscape.memory.rounding import BFLOAT16, FLOAT32, FLOAT64, Asked
 from memscape.memory.shards import Shards
-from memscape.memory.tiles import compiled, eager
 from tests.memory.problems import activations, assert_exact, brute_force
 
 
@@ -82,13 +82,6 @@ def test_levels_end_in_float64_and_float64_energies_are_float64():
     assert torch.allclose(found.mean, shares @ patterns, atol=1e-11)
     assert torch.allclose(found.entropy, e.entropy(shares), atol=1e-11)
     assert FLOAT64.unit < 1.2e-16
-
-
-def test_proven_energies_satisfy_the_tolerance_in_the_worst_case():
-    """With proven=True the bound itself is within the tolerance, whatever the level."""
-    queries, patterns = torch.randn(50, 32), torch.randn(2000, 32)
-    found = search(queries, patterns, beta=0.05, proven=True, tolerance=1e-5)
-    assert (found.error <= 1.01e-5 * found.energy.abs().clamp_min(20)).all()
 
 
 @given(
