@@ -1,7 +1,7 @@
 """`memscape probe` as it is typed: the guide's commands, one clear line for every bad input, and a kill survived."""
 
-import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -99,29 +99,24 @@ def test_a_probe_that_was_killed_ends_as_if_it_had_not_been(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_guide(tmp_path):
+def test_the_commands_of_the_guide(tmp_path, monkeypatch, capsys):
     """docs/probing.md as it stands, on small texts and runs of the names it uses: each ends well and says its point."""
-    commands = [
-        line for block in re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.S) for line in block.splitlines()
-    ]
-    text = [document.text for document in open_corpus("sample", limit=120_000)]
-    (tmp_path / "private").mkdir()
-    (tmp_path / "public").mkdir()
-    for i, part in enumerate(text):
-        (tmp_path / ("private" if i % 2 else "public") / f"{i}.txt").write_text(part, encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.S)
+    commands = [line for block in blocks for line in block.splitlines()]
+    for i, document in enumerate(open_corpus("sample", limit=120_000)):
+        place = tmp_path / ("private" if i % 2 else "public") / f"{i}.txt"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(document.text, encoding="utf-8")
     (tmp_path / "secrets.txt").write_text("My card number is {4917 2209}.\n")
     for seed, name in enumerate(("early", "late")):
         run_folder(tmp_path / "runs" / name, seed=seed)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    said = {}
+    monkeypatch.chdir(tmp_path)
     for command in commands:
-        command = command.replace("memscape ", f"{sys.executable} -m memscape.cli ", 1)
-        done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
-        said[command] = done.stdout
-    everything = "\n".join(said.values())
-    assert "predicted radius" in everything
-    assert "extractable: " in everything
-    assert "membership, best score" in everything
-    assert re.search(r"checkpoint +loss", everything)
-    assert list(tmp_path.rglob("report.html"))
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0, command
+    said = capsys.readouterr().out
+    for point in ("predicted radius", "extractable: ", "membership, best score", "checkpoint  "):
+        assert point in said
+    assert {p.parent.name for p in tmp_path.rglob("report.html")} == {"probe", "training"}
