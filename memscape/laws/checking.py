@@ -28,6 +28,9 @@ HIGHEST = 14.0
 LATE = 0.03
 """Share of the text's bits memorised in the last quarter of training, from which a run counts as not trained out."""
 
+STILL = "runs that memorised a part still gained"
+"""How the note about such runs begins."""
+
 
 def check(found: Columns, name: str) -> tuple[Columns, list[dict[str, str]], list[str]]:
     """Return the usable rows with `heldout_loss`, the dropped rows with reasons, and notes.
@@ -138,8 +141,8 @@ def _notes(table: Columns) -> list[str]:
         late = (table["late_fall"] / (reference - table["floor"]))[part]
         if len(late) and np.median(late) > LATE:
             notes.append(
-                f"runs that memorised a part still gained {100 * np.median(late):.0f} % of the text's bits in their "
-                f"last quarter: frontier and bits per parameter are those of this length of training"
+                f"{STILL} {100 * np.median(late):.0f} % of the text's bits in their "
+                f"last quarter: all this holds at this length of training"
             )
     if len({str(v) for v in table.get("family", ())}) > 1:
         notes.append("the table mixes model families; fit them apart with where={'family': ...} to compare them")

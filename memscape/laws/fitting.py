@@ -16,6 +16,7 @@ import numpy as np
 
 from memscape.errors import TableError, unknown
 from memscape.folder import write_json
+from memscape.laws.checking import STILL
 from memscape.laws.compare import rank
 from memscape.laws.curves import draw, points
 from memscape.laws.frontier import frontier
@@ -217,10 +218,10 @@ def _span(m: Measured) -> str:
 
 
 def _sentence(table: RunTable, laws: Mapping[str, Fit]) -> str:
-    """Return the result in plain words: how size grows with data, what a parameter holds, what was left out."""
-    main = [laws[name].verdict for name in ("frontier", "capacity") if name in laws]
-    if not main and "chinchilla" in laws:
-        main = [laws["chinchilla"].verdict]
+    """Return the result in plain words: how size grows with data, what a parameter holds, what to hold against it."""
+    main = [laws[name].verdict for name in ("frontier", "capacity") if name in laws and laws[name].outcome.good]
+    first = next((laws[name].verdict for name in ("frontier", "capacity", "chinchilla") if name in laws), "")
     reasons = Counter(d["reason"] for d in table.dropped)
     left = [f"Left out: {'; '.join(f'{n} because {why}' for why, n in reasons.items())}."] if reasons else []
-    return " ".join([*main, *left])
+    late = [f"But {note}." for note in table.notes if note.startswith(STILL)]
+    return " ".join([*(main or [first]), *late, *left])
