@@ -134,15 +134,17 @@ class Work:
         """Return the runs whose run_id begins with `name-`; diverged ones are left out."""
         return [r for r in self.runs if r["run_id"].startswith(f"{name}-") and r["status"] != "diverged"]
 
-    def unsettled(self, rows: Iterable[dict[str, Any]], loss: str = "fresh_loss") -> str | None:
-        """Return why `loss` of these runs says nothing yet of where it ends, or None if it has settled."""
+    def unsettled(
+        self, rows: Iterable[dict[str, Any]], loss: str = "fresh_loss", within: float = SETTLED
+    ) -> str | None:
+        """Return why `loss` of these runs says nothing yet of where it ends; None if it moved by `within` or less."""
         ids = ", ".join(f"'{row['run_id']}'" for row in rows)
         history = ls(
             self.out, f"select run_id, step, {loss} as loss from metrics where run_id in ({ids}) order by step"
         )
         ends = [group.loss.to_numpy()[-2:] for _, group in history.groupby("run_id")]
         moved = max((abs(float(end[-1] - end[0])) if len(end) > 1 else math.inf for end in ends), default=math.inf)
-        return None if moved <= SETTLED else f"{loss} still moved by {moved:.2g} nats in the last third of training"
+        return None if moved <= within else f"{loss} still moved by {moved:.2g} nats in the last third of training"
 
     def probe(self, model: str, *, name: str | None = None, corpus: Any = None, **options: Any) -> Profile:
         """Return the profile of a MODEL, or of the run of that id, kept in probe/<name>."""

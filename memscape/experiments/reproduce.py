@@ -28,7 +28,10 @@ from memscape.progress import Budget, OutOfBudget
 from memscape.training import Plan, Runs, sweep
 from memscape.training.price import memory
 
-NAMES = ("question-formation", "capacity")
+NAMES = (
+    "radius", "fractions", "question-formation", "openelm", "capacity",
+    "correlation", "z-loss", "architecture", "landscape", "scale",
+)  # fmt: skip
 """What can be reproduced; `question-formation` lies in question_formation.py."""
 
 H100 = 2.05e14

@@ -1,0 +1,155 @@
+"""Architecture: which parts of a transformer change its descent, its capacity and its radius?
+
+The paper's theory has no skip or lateral connections, no mixture of experts, no relative positions and no sparse
+attention, and its Remark 2 names normalisation. In theory a skip is a damped mean shift, soft experts are a weighted
+union, and rotary positions leave the key norms alone. Here each variant is trained beside the same base, a GPT-2 shape:
+on uniform random tokens, four bits of them per parameter of the base, for the bits it holds; and on text, for the
+distance between its states and the share of steps in which the energy falls beyond the straight line.
+"""
+
+import math
+from itertools import product
+from typing import Any
+
+from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over
+from memscape.models import parameters, scaled
+from memscape.theory.measure import Measured
+from memscape.training import Plan, RunConfig
+from memscape.training.recipes import rates
+
+V, FULL = 64, 4.0
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "experts": {"n_experts": 4},
+    "skip": {"connection": "skip"},
+    "lateral": {"connection": "lateral"},
+    "bare": {"connection": "none"},
+    "rotary": {"position": "rotary"},
+    "alibi": {"position": "alibi"},
+    "unplaced": {"position": "none"},
+    "window": {"window": 8},
+    "sparse": {"top_k": 4},
+    "rms": {"norm": "rms"},
+    "unnormed": {"norm": "none"},
+}
+"""Name -> what is changed in the base."""
+
+IN_SMOKE = ("base", "experts", "bare")
+
+SAME = 0.1
+"""What differs from the base by less than this share is called unchanged."""
+
+CRITERIA = tuple(
+    criterion
+    for name in VARIANTS
+    if name != "base"
+    for criterion in (
+        Criterion(
+            name=f"{name}-capacity", quantity=f"{name}: bits per parameter over those of the base", low=1 - SAME,
+            high=1 + SAME, sentence="The variant holds as many bits per parameter, embeddings and experts counted.",
+        ),
+        Criterion(
+            name=f"{name}-radius", quantity=f"{name}: distance to the nearest state over that of the base",
+            low=1 - SAME, high=1 + SAME, sentence="Its states lie as far apart after the final norm.",
+        ),
+        Criterion(
+            name=f"{name}-descent", quantity=f"{name}: excess of falling steps minus that of the base", low=-SAME,
+            high=SAME, sentence="Its energy falls as often beyond the straight line.",
+        ),
+    )
+)  # fmt: skip
+
+
+def plan(setting: Setting) -> Plan:
+    """Return every variant on random tokens and on text, some seeds each."""
+    width, depth, length, epochs, text_steps, n_seeds = {
+        "smoke": (12, 2, 16, 20, 40, 1),
+        "laptop": (24, 4, 32, 100, 400, 3),
+        "gpu": (96, 6, 64, 1_000, 4_000, 5),
+        "paper": (1_024, 24, 1_024, 1_000, 100_000, 3),
+    }[setting.scale]
+    runs = []
+    names = IN_SMOKE if setting.scale == "smoke" else tuple(VARIANTS)
+    base = scaled(width, V + 1, length, n_layers=depth)
+    n_random = round(FULL * parameters(base).total / 6 / length) * length
+    n_text = 16_384 if setting.scale == "smoke" else 400_000
+    for name, seed in product(names, setting.seeds(n_seeds)):
+        common = {"seed": seed, "data_seed": setting.seed, "learning_rate": rates(base, (0.7,))[0], "batch_size": 16}
+        common |= {"evaluations": 4, "n_evaluated": 32 if setting.scale == "smoke" else 256, "warmup": 20}
+        runs += [
+            RunConfig(
+                run_id=f"{name}-random-s{seed}", model=scaled(width, V + 1, length, n_layers=depth, **VARIANTS[name]),
+                corpus=f"random:{V}", tokenizer="ids", n_tokens=n_random,
+                steps=max(80, round(epochs * n_random / (16 * length))), **common,
+            ),
+            RunConfig(
+                run_id=f"{name}-text-s{seed}", model=scaled(width, 264, length, n_layers=depth, **VARIANTS[name]),
+                corpus=setting.corpus, n_tokens=n_text, steps=text_steps, **common,
+            ),
+        ]  # fmt: skip
+    return Plan.of(runs, name="architecture", pack_size=n_seeds)
+
+
+def measure(work: Work) -> dict[str, Finding]:
+    """Return how each variant differs from the base of the same seed."""
+    small = work.setting.scale == "smoke"
+    size = 384 if small else 4_096
+    reading: dict[str, Any] = {
+        "instruments": ("radius", "descent"), "limit": size, "nulls": size, "queries": 48 if small else 512,
+    }  # fmt: skip
+    bits: dict[str, dict[int, dict]] = {}
+    shape: dict[str, dict[int, tuple[float, float]]] = {}
+    for row in work.runs:
+        name, kind = row["run_id"].split("-")[:2]
+        if row["status"] == "diverged":
+            continue
+        if kind == "random":
+            bits.setdefault(name, {})[row["seed"]] = row
+        else:
+            profile = work.probe(row["run_id"], **reading)
+            radius = profile.layers[-1].radius
+            trained = radius.trained.value if radius is not None and radius.trained is not None else math.nan
+            fall = (profile.descent or {}).get("trained")
+            shape.setdefault(name, {})[row["seed"]] = (trained, fall["excess"].value if fall else math.nan)
+    found = {}
+    for name in VARIANTS:
+        if name != "base":
+            found |= _compared(name, bits, shape)
+    return found
+
+
+def _compared(name: str, bits: dict[str, dict], shape: dict[str, dict]) -> dict[str, Finding]:
+    """Return the three findings of one variant; n = 0 where it was not trained at this scale."""
+    mine, base = bits.get(name, {}), bits["base"]
+    held = over([row["bits_per_param"] / base[s]["bits_per_param"] for s, row in mine.items() if s in base], "1")
+    pairs = [(pair, shape["base"][s]) for s, pair in shape.get(name, {}).items() if s in shape["base"]]
+    radius, fall = over([a[0] / b[0] for a, b in pairs], "1"), over([a[1] - b[1] for a, b in pairs], "share of steps")
+    if not mine:
+        return {
+            f"{name}-{what}": Finding(held, f"{name} is not trained.") for what in ("capacity", "radius", "descent")
+        }
+    one, other = next(iter(mine.values())), next(iter(base.values()))
+    each: tuple[tuple[str, Measured, str], ...] = (
+        (
+            "capacity", held, f"{name} holds {one['bits_per_param']:.2f} bits per parameter of "
+            f"{one['n_params_total']:,}, the base {other['bits_per_param']:.2f} of "
+            f"{other['n_params_total']:,}: {one['memorised_bits'] / other['memorised_bits']:.2f} times its bits.",
+        ),
+        ("radius", radius, f"{name}: its states lie {radius.value:.2f} times as far apart as the base's."),
+        (
+            "descent", fall, f"{name}: beyond the straight line its energy falls in {fall.value:+.2f} of the steps "
+            "compared with the base.",
+        ),
+    )  # fmt: skip
+    return {f"{name}-{what}": Finding(measured, told) for what, measured, told in each}
+
+
+EXPERIMENT = Experiment(
+    name="architecture",
+    question="Which parts of a transformer change its descent, its capacity, its radius?",
+    criteria=CRITERIA,
+    minutes={"smoke": 0.5, "laptop": 9, "gpu": 20},
+    plan=plan,
+    measure=measure,
+)

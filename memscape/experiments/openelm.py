@@ -1,0 +1,148 @@
+"""OpenELM: which exponent γ in N ∝ D*^γ do models on books show, by the paper's criterion and by ours?
+
+The paper trains three OpenELM models (39.95M, 60.26M, 80.20M parameters, 8 layers, GPT-2's tokenizer) on eight shares
+of 180M words of SPGC, one seed, and reads D* = min{D : MSE(train, best validation) < 0.04}: N/D*² is nearly constant
+(`theory.table3` refits it: 1.90, 1.42 to 2.43 within the grid of D). Here six widths span a factor of 50 in N, two of
+them at three depths, with three seeds, three learning rates, and eight data sizes a size. The criterion is taken on
+`fresh` chunks of the training documents and interpolated; its threshold is swept. Ours is the share of the bits
+memorised. No dropout, no grouped queries at these widths, feed-forward 1.25 d unrounded.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work
+from memscape.laws import Fit, fit
+from memscape.laws.crossing import CRITERIA as RULES
+from memscape.models import ModelConfig, parameters, scaled
+from memscape.theory import table3
+from memscape.theory.measure import Measured
+from memscape.training import Plan, RunConfig, ls
+from memscape.training.recipes import rates
+
+HALF = 0.3
+"""An interval of γ with a larger half-width decides nothing."""
+
+CRITERIA = (
+    Criterion(
+        name="gap", claim="C28", quantity="γ by the paper's criterion, D* interpolated", low=2 - HALF, high=2 + HALF,
+        widest=HALF, sentence="N grows as the square of D*.",
+    ),
+    Criterion(
+        name="share", quantity="γ where half of the bits are memorised", low=1 - HALF, high=1 + HALF, widest=HALF,
+        sentence="The size that memorises half of the data grows in proportion to the data.",
+    ),
+)  # fmt: skip
+
+
+def plan(setting: Setting) -> Plan:
+    """Return the runs of `main` (widths), `depth` (other depths at two widths) and `gpt2` (the other tokenizer)."""
+    if setting.scale == "paper":
+        return Plan.of(_paper(setting), name="openelm", pack_size=1)
+    return Plan.of(_runs(setting), name="openelm", pack_size=6 if setting.scale == "smoke" else 9)
+
+
+def _shape(width: int, depth: int, vocabulary: int, length: int) -> ModelConfig:
+    f = 16 * round(1.25 * width / 16)
+    return scaled(width, vocabulary, length, "openelm", n_layers=depth, d_ff=f)
+
+
+def _runs(setting: Setting) -> Iterator[RunConfig]:
+    gpu, seeds = setting.scale == "gpu", setting.seeds(3 if setting.scale == "gpu" else 1)
+    if gpu:
+        widths, base, length, batch, epochs, tokenizer = (48, 64, 96, 160, 224, 352), 4, 256, 64, 6, "bpe:4096"
+    else:
+        widths, base, length, batch, epochs, tokenizer = (16, 32, 48, 64), 2, 64, 8, 0, "bytes"
+    if setting.scale == "smoke":
+        widths, length, batch = (16, 24, 32), 32, 16
+    shapes = [("main", width, base, tokenizer) for width in widths]
+    if gpu:
+        shapes += [("depth", width, depth, tokenizer) for width in (64, 160) for depth in (2, 8)]
+        shapes.append(("gpt2", 96, base, setting.tokenizer))
+    smallest = parameters(_shape(widths[0], base, 264, length)).n_params
+    for arm, width, depth, name in shapes:
+        model = _shape(width, depth, {"bytes": 264, "bpe:4096": 4_096}.get(name, 50_304), length)
+        if gpu:
+            first = min(1_170_000, 300_000 * (parameters(model).n_params / smallest) ** 0.35)
+            sizes = [int(first * 1.5**k) // length * length for k in range(8)]
+        else:
+            sizes = [2_048, 4_096, 8_192] if setting.scale == "smoke" else [2**k for k in range(12, 17)]
+        for n_tokens, rate, seed in product(sizes, rates(model, (1.0,) if length == 32 else (0.5, 1.0, 2.0)), seeds):
+            steps = round(epochs * n_tokens / (batch * length)) if gpu else round(350 * (n_tokens / 4_096) ** 0.5)
+            yield RunConfig(
+                run_id=f"{arm}-d{width}l{depth}-D{n_tokens}-lr{rate:g}-s{seed}", model=model, corpus=setting.corpus,
+                tokenizer=name, n_tokens=n_tokens, data_seed=setting.seed, seed=seed, batch_size=batch,
+                steps=120 if setting.scale == "smoke" else steps, learning_rate=rate, warmup=20 if not gpu else 100,
+                evaluations=10, n_evaluated=48 if setting.scale == "smoke" else 128,
+            )  # fmt: skip
+
+
+def _paper(setting: Setting) -> Iterator[RunConfig]:
+    for model, n_tokens in product(table3.TABLE, table3.GRID):
+        heads = tuple(2 * n for n in model.kv_heads)
+        shape = ModelConfig(
+            family="openelm", vocab_size=50_304, seq_len=table3.SEQ_LEN, d_model=model.d_model, d_head=64,
+            n_layers=table3.N_LAYERS, n_heads=heads, n_kv_heads=model.kv_heads,
+        )  # fmt: skip
+        yield RunConfig(
+            run_id=f"main-d{model.d_model}-D{round(n_tokens)}", model=shape, corpus=setting.corpus, seed=setting.seed,
+            tokenizer=setting.tokenizer, n_tokens=round(n_tokens), steps=12_000, batch_size=480, dropout=0.1,
+        )  # fmt: skip
+
+
+def measure(work: Work) -> dict[str, Finding]:
+    """Return γ by the paper's criterion, interpolated between data sizes, and by memorised bits."""
+    at_best = ls(work.out, "select run_id, arg_min(train_loss, fresh_loss) as loss from metrics group by run_id")
+    train = dict(zip(at_best.run_id, at_best.loss.astype(float), strict=True))
+    rows: list[dict[str, Any]] = [
+        row | {"best_train_loss": train[row["run_id"]]} for arm in ("main", "depth") for row in work.arm(arm)
+    ]
+    gap, share = fit(rows, "frontier:gap"), fit(rows, "frontier")
+    swept = ", ".join(
+        f"{v.gamma.value:.2f} at {v.what.removeprefix('threshold ')}" for v in gap.sensitivity
+        if v.gamma is not None and v.what.startswith("threshold")
+    )  # fmt: skip
+    told = f"By other thresholds in nats²: {swept}." if swept else "Other thresholds give no exponent."
+    sizes = len({row["n_params"] for row in rows})
+    floor = min(row["train_loss"] - row["floor"] for row in rows)
+    return {
+        "gap": Finding(
+            _gamma(gap),
+            f"{len(rows)} runs of {sizes} sizes, threshold {RULES['gap'].threshold} nats² on the squared gap at the "
+            f"lowest held-out loss: {gap.verdict} {told}{_other(work, rows)}",
+        ),
+        "share": Finding(
+            _gamma(share), f"{share.verdict} The training loss comes as near as {floor:.2f} nats/token to its floor."
+        ),
+    }
+
+
+def _other(work: Work, rows: list[dict[str, Any]]) -> str:
+    """What GPT-2's tokenizer makes of the same width, in a sentence."""
+    other = work.arm("gpt2")
+    if not other:
+        return ""
+    same = [row for row in rows if row["d_model"] == other[0]["d_model"] and row["n_layers"] == other[0]["n_layers"]]
+    gaps = [min((r["best_fresh_loss"] - r["train_loss"]) ** 2 for r in each) for each in (same, other)]
+    return (
+        f" At width {other[0]['d_model']} the least squared gap is {gaps[0]:.3f}, with GPT-2's tokenizer {gaps[1]:.3f}."
+    )
+
+
+def _gamma(found: Fit) -> Measured:
+    """Return the exponent; without one n is the number of sizes that cross. An end that is no number is open."""
+    gamma = found.params.get("gamma", Measured(value=0.0, unit="1", n=min(found.n, 2)))
+    ends = [end if end is not None and math.isfinite(end) else None for end in (gamma.low, gamma.high)]
+    return gamma.model_copy(update={"low": ends[0], "high": ends[1]})
+
+
+EXPERIMENT = Experiment(
+    name="openelm",
+    question="Does N grow as the square of the data at which overfitting ends?",
+    criteria=CRITERIA,
+    minutes={"smoke": 0.2, "laptop": 5, "gpu": 40},
+    plan=plan,
+    measure=measure,
+)
