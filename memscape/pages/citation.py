@@ -107,7 +107,7 @@ class Records:
             return None
         low, high = self.number(f"{source}/low", style), self.number(f"{source}/high", style)
         unit = self.text(f"{source}/unit")
-        pure = unit is None or unit.value in ("1", "") or style == "percent"
+        pure = unit is None or unit.value in ("1", "", "ratio", "exponent") or style == "percent"
         return Measure(
             value,
             low,

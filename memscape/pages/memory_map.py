@@ -149,22 +149,13 @@ def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
     words = {"trained": "trained", **NULLS, "predicted": "predicted"}
     traces = []
     for name in [n for n in (*NULLS, "predicted", "trained") if n in data]:
+        # Some instruments stand at a few layers only: their points are joined over the gaps.
+        common = {"x": "depth", "rows": [i for i, value in enumerate(data[name].values) if value is not None]}
         if f"{name} low" in data and name == "trained":
-            traces.append(
-                {"kind": "band", "x": "depth", "low": "trained low", "high": "trained high", "look": "accent"}
-            )
-        traces.append(
-            {
-                "kind": "line",
-                "x": "depth",
-                "y": name,
-                "look": LOOK.get(name, "faint"),
-                "label": words[name],
-                "tag": True,
-            }
-            | {"hover": {"at": "site"}}
-            | ({"dash": "dash"} if name == "predicted" else {"marks": True})
-        )
+            traces.append(common | {"kind": "band", "low": "trained low", "high": "trained high", "look": "accent"})
+        look = {"look": LOOK.get(name, "faint"), "label": words[name], "tag": True, "hover": {"at": "site"}}
+        marks = {"dash": "dash"} if name == "predicted" else {"marks": True}
+        traces.append(common | {"kind": "line", "y": name} | look | marks)
     style = "percent" if unit.startswith("share") else "sig3"
     last = max(i for i, value in enumerate(data["trained"].values) if value is not None)
     cell = f"{profile}#/layers/{last}/{step(instrument)}"
@@ -175,9 +166,8 @@ def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
         [
             Sentence(MEANING.get(instrument, "")) if instrument in MEANING else None,
             say(
-                "At {site} the {instrument} of the trained model is {trained}{null}{predicted}.",
+                "At {site} the trained model has {trained}{null}{predicted}.",
                 site=site,
-                instrument=named(instrument, cell),
                 trained=records.measured(f"{cell}/trained", style),
                 null=join(
                     "",
