@@ -12,12 +12,9 @@ import numpy as np
 import pandas as pd
 
 from memscape.errors import TableError
-from memscape.laws.reading import TEXT
+from memscape.laws.reading import NEEDED, TEXT
 
 Columns = dict[str, np.ndarray]
-
-LOSSES = ("train_loss", "fresh_loss")
-"""Losses without which a row is of no use, where the table has them at all."""
 
 ONE_ONLY = ("tokenizer", "vocab_size", "corpus")
 """Columns that must hold one value: nats/token under two tokenizers or corpora are no common unit."""
@@ -41,7 +38,7 @@ def check(found: Columns, name: str) -> tuple[Columns, list[dict[str, str]], lis
     for column in ("n_params", "n_tokens"):
         if column not in found:
             raise TableError(f"expected a column {column!r} in {name}, got {have}; map it with columns=.")
-    if not {*LOSSES, "memorised_bits"} & set(found):
+    if not {"train_loss", "fresh_loss", "memorised_bits"} & set(found):
         raise TableError(f"expected a loss in {name} (train_loss, fresh_loss), got {have}; map one with columns=.")
     n = len(found["n_params"])
     found.setdefault("run_id", np.array([f"row {i + 1}" for i in range(n)], dtype=object))
@@ -52,7 +49,7 @@ def check(found: Columns, name: str) -> tuple[Columns, list[dict[str, str]], lis
 
     if "status" in found:
         drop(found["status"] == "diverged", "the run diverged")
-    for column in ("n_params", "n_tokens", *LOSSES):
+    for column in NEEDED:
         if column in found:
             drop(~np.isfinite(found[column]), f"{column} is not a number")
             drop(found[column] <= 0, f"{column} is not positive")

@@ -30,6 +30,9 @@ ALIASES: dict[str, str] = {
 TEXT = ("run_id", "status", "tokenizer", "corpus", "family")
 """Columns that hold words."""
 
+NEEDED = ("n_params", "n_tokens", "train_loss", "fresh_loss")
+"""Columns kept even without a number in them, so that their rows are refused aloud."""
+
 
 def rows(source: Any) -> tuple[pd.DataFrame, str]:
     """Return rows and the name they are spoken of by."""
@@ -100,7 +103,7 @@ def columns(table: Any, mapped: Mapping[str, str] | None = None) -> dict[str, np
             found[name] = frame[raw].fillna("").astype(str).to_numpy(dtype=object)
         else:
             numbers = np.array(pd.to_numeric(frame[raw], errors="coerce"), dtype=float)
-            if np.isfinite(numbers).any():
+            if np.isfinite(numbers).any() or name in NEEDED:
                 found[name] = numbers
     if {"n_params", "training_flop"} <= set(found) and "n_tokens" not in found:
         found["n_tokens"] = found["training_flop"] / (6.0 * found["n_params"])
