@@ -13,11 +13,14 @@ REGIMES = {"single pattern": "look up a single pattern", "metastable": "mix seve
 def maps(story: Story, profile: str) -> list[Figure]:
     """Return the two maps: agreement with nearest neighbours, and the effective number of keys."""
     base = f"{profile}#/attention"
-    best = _extreme(story, base, "agreement", max)
+    best = _extreme(story, base, "agreement_rest", max)
     found = say(
-        "How often a head's largest weight lies on the key nearest to its query; by chance it would be {chance}.{best}",
+        "How often a head's largest weight lies on the key nearest to its query, the first key left out, where most heads "
+        "rest; by chance it would be {chance}.{best}",
         chance=story.records.number(f"{base}/chance/value", "percent"),
-        best=say(" Most like a search is head {head} of layer {layer}: {value}.", **_cell(story, best, "agreement"))
+        best=say(
+            " Most like a search is head {head} of layer {layer}: {value}.", **_cell(story, best, "agreement_rest")
+        )
         or "",
     )
     few = _extreme(story, base, "effective", min)
@@ -33,7 +36,7 @@ def maps(story: Story, profile: str) -> list[Figure]:
         ],
     )
     made = [
-        _map(story, profile, "agreement", "Heads that look up the nearest key", found),
+        _map(story, profile, "agreement_rest", "Heads that look up the nearest key", found),
         _map(story, profile, "effective", "How many keys a head mixes", mixed),
     ]
     return [figure for figure in made if figure]

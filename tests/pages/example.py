@@ -329,7 +329,7 @@ def _attention(rng: np.random.Generator) -> dict[str, Any]:
         {
             "layer": layer,
             "head": head,
-            "agreement": share(float(rng.uniform(0, 0.4))),
+            "agreement_rest": share(float(rng.uniform(0, 0.4))),
             "effective": share(float(rng.uniform(0.01, 0.9))),
             "regime": str(rng.choice(["single pattern", "metastable", "global average"])),
         }
