@@ -54,6 +54,19 @@ class Watch(Protocol):
         ...
 
 
+def forward(
+    model: CausalLM, anatomy: Anatomy, tokens_BT: Int[Tensor, "B T"]
+) -> tuple[Float[Tensor, "B T V"], dict[str, Float[Tensor, "B T D"]]]:
+    """Return the logits of one batch and the residual stream at every site, in one forward pass."""
+    states: dict[str, Tensor] = {}
+    shape = (*tokens_BT.shape, anatomy.width)
+    with ExitStack() as hooks, torch.no_grad():
+        see = {site: lambda x, site=site: states.update({site: x.reshape(shape)}) for site in anatomy.sites}
+        listening(hooks, anatomy, see)
+        answer = logits_of(logits(model, tokens_BT))
+    return answer, states
+
+
 @dataclass(frozen=True)
 class Moments:
     """Count, mean and variance of every coordinate over all states of a site."""
@@ -221,19 +234,6 @@ def _batch(
     if not torch.isfinite(noted["loss"]).all():
         raise ModelError("the losses are not finite; run the model in --dtype float32.")
     return noted
-
-
-def forward(
-    model: CausalLM, anatomy: Anatomy, tokens_BT: Int[Tensor, "B T"]
-) -> tuple[Float[Tensor, "B T V"], dict[str, Float[Tensor, "B T D"]]]:
-    """Return the logits of one batch and the residual stream at every site, in one forward pass."""
-    states: dict[str, Tensor] = {}
-    shape = (*tokens_BT.shape, anatomy.width)
-    with ExitStack() as hooks, torch.no_grad():
-        see = {site: lambda x, site=site: states.update({site: x.reshape(shape)}) for site in anatomy.sites}
-        listening(hooks, anatomy, see)
-        answer = logits_of(logits(model, tokens_BT))
-    return answer, states
 
 
 def _losses(logits_BTV: Tensor, targets_BT: Tensor, hits: bool) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from scipy.stats import beta as beta_distribution
 
 from memscape.errors import CorpusError
 from memscape.instruments.anatomy import CausalLM, logits, logits_of
-from memscape.instruments.contexts import Contexts
+from memscape.instruments.capture import Activations
 from memscape.instruments.documents import auroc, average
 from memscape.theory.bits import extracted
 from memscape.theory.measure import Measured
@@ -75,64 +75,58 @@ def spans(hits_CT: np.ndarray) -> list[tuple[int, int, int]]:
     return sorted(found, key=lambda s: (-s[2], s[0], s[1]))
 
 
-def extraction(
-    hits_CT: np.ndarray,
-    loss_CT: np.ndarray,
-    contexts: Contexts,
-    decode: Any,
-    reference: tuple[np.ndarray, np.ndarray, Contexts] | None = None,
-) -> dict[str, Any]:
+def extraction(seen: Activations, decode: Any, reference: Activations | None = None) -> dict[str, Any]:
     """Return what a privacy review asks for: extractable share, losses, spans in the text, and what it cannot say.
 
     Args:
-        hits_CT: whether each next token was the most likely one.
-        loss_CT: nats.
+        seen: a capture with `hits` of the text in question.
         decode: from a list of token ids to text.
-        reference: hits, losses and contexts of text that the model cannot have seen.
+        reference: a capture of text of the same kind that the model cannot have seen.
     """
-    runs = spans(hits_CT)
-    found: dict[str, Any] = {
-        "extractable": extractable(hits_CT, contexts.documents_C),
-        "loss": average(loss_CT.mean(1), contexts.documents_C, "nats/token"),
-        "right": average(hits_CT.mean(1), contexts.documents_C, "share of tokens"),
-        "longest_span": runs[0][2] if runs else 0,
+    text, hits_CT = seen.contexts, seen.hits_CT
+    found = _text(seen) | {
+        "right": average(hits_CT.mean(1), text.documents_C, "share of tokens"),
         "spans": [
             {
-                "title": contexts.titles[int(contexts.documents_C[c])],
+                "title": text.titles[int(text.documents_C[c])],
                 "context": c,
                 "token": start + 1,
                 "length": length,
-                "before": decode(contexts.tokens_CT1[c, max(0, start - 15) : start + 1].tolist()),
-                "text": decode(contexts.tokens_CT1[c, start + 1 : start + 1 + length].tolist()),
+                "before": decode(text.tokens_CT1[c, max(0, start - 15) : start + 1].tolist()),
+                "text": decode(text.tokens_CT1[c, start + 1 : start + 1 + length].tolist()),
             }
-            for c, start, length in runs[:SHOWN]
+            for c, start, length in spans(hits_CT)[:SHOWN]
         ],
         "prompt": min(PROMPT, hits_CT.shape[1] // 2),
         "cannot_say": list(CANNOT_SAY),
     }
-    return found | ({} if reference is None else {"reference": _against(loss_CT, contexts, reference)})
-
-
-def _against(loss_CT: np.ndarray, contexts: Contexts, reference: tuple) -> dict[str, Any]:
-    """Compare documents with the reference: extractable share, loss, how often a document's loss is unusually low."""
-    hits, loss, text = reference
-    mine, theirs = _of_documents(loss_CT, contexts), _of_documents(loss, text)
-    rows = np.arange(len(mine) + len(theirs))
+    if reference is None:
+        return found
+    mine, theirs = _of_documents(seen), _of_documents(reference)
+    own, other = np.split(np.arange(len(mine) + len(theirs)), [len(mine)])
     percentile = np.searchsorted(np.sort(theirs), mine, side="right") / len(theirs)
-    return {
-        "extractable": extractable(hits, text.documents_C),
-        "loss": average(loss.mean(1), text.documents_C, "nats/token"),
-        "longest_span": max((length for _, _, length in spans(hits)), default=0),
-        "percentile": average(percentile, rows[: len(mine)], "share of reference documents with a lower loss"),
-        "unusually_low": average(percentile <= 0.05, rows[: len(mine)], "share of documents"),
-        "below": auroc(-mine, -theirs, rows[: len(mine)], rows[len(mine) :]),
+    found["reference"] = _text(reference) | {
+        "percentile": average(percentile, own, "share of reference documents with a lower loss"),
+        "unusually_low": average(percentile <= 0.05, own, "share of documents"),
+        "below": auroc(-mine, -theirs, own, other),
         "n_documents": len(theirs),
+    }
+    return found
+
+
+def _text(seen: Activations) -> dict[str, Any]:
+    """What is said of the text and of its reference alike."""
+    documents = seen.contexts.documents_C
+    return {
+        "extractable": extractable(seen.hits_CT, documents),
+        "loss": average(seen.loss_CT.mean(1), documents, "nats/token"),
+        "longest_span": max((length for _, _, length in spans(seen.hits_CT)), default=0),
     }
 
 
-def _of_documents(loss_CT: np.ndarray, contexts: Contexts) -> np.ndarray:
-    owner = contexts.documents_C
-    return np.array([loss_CT[owner == d].mean() for d in np.unique(owner)])
+def _of_documents(seen: Activations) -> np.ndarray:
+    loss_C, owner = seen.loss_CT.mean(1), seen.contexts.documents_C
+    return np.array([loss_C[owner == d].mean() for d in np.unique(owner)])
 
 
 def read_canaries(path: Path | str) -> list[str]:

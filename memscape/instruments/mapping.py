@@ -220,11 +220,8 @@ def _scaler(norm: nn.Module | None) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _extraction(r: Reading) -> dict[str, Any]:
-    against = None
-    if r.reference is not None:
-        seen = r.capture("reference", r.model.model, r.reference, sites=(), watches=())
-        against = (seen.hits_CT, seen.loss_CT, r.reference)
-    found = extraction(r.trained.hits_CT, r.trained.loss_CT, r.contexts, r.model.tokenizer.decode, against)
+    against = r.reference and r.capture("reference", r.model.model, r.reference, sites=(), watches=())
+    found = extraction(r.trained, r.model.tokenizer.decode, against)
     if r.canaries is not None:
         found["canaries"] = exposure(r.model.model, r.model.tokenizer, r.canaries, seed=r.seed)
     return found

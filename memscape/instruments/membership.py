@@ -96,26 +96,25 @@ def membership(
     bank, mine = members.at(np.sort(order[:half])), members.at(np.sort(order[half:]))
     parts = (bank, mine, others)
     tokens, owners = (np.concatenate(x) for x in zip(*((c.tokens_CT1, c.documents_C) for c in parts), strict=True))
-    text = Contexts(tokens, owners, others.titles)
-    inside, outside = np.split(np.arange(half, len(text.documents_C)), [len(order) - half])
+    text, every = Contexts(tokens, owners, others.titles), np.arange(len(owners))
     sites = (f"layer {max(1, len(dissect(model).blocks) // 2)}", "final norm")
     with tempfile.TemporaryDirectory() as folder:
-        every = np.arange(len(text.documents_C))
         seen = capture(
             model, text, Path(folder), title="reading members and others", sites=sites, keep=every, budget=budget
         )
-        scores = {"loss": -seen.loss_CT.mean(1), "min-k %": -least(seen.loss_CT)}
+        loss_CT = seen.loss_CT[half:]
+        scores = {"loss": -loss_CT.mean(1), "min-k %": -least(loss_CT)}
         for site in sites:
-            scores |= _geometry(seen.site(site), half, site)
-    documents = text.documents_C[inside], text.documents_C[outside]
-    found = {name: auroc(score[inside], score[outside], *documents) for name, score in scores.items()}
+            states = seen.site(site)
+            scores |= _geometry(states[:half], states[half:], site)
+    n, documents = len(mine.documents_C), (mine.documents_C, others.documents_C)
+    found = {name: auroc(score[:n], score[n:], *documents) for name, score in scores.items()}
     control = auroc(*words_only(mine, others, seed), *documents)
-    void = control.low is None or control.high is None or not control.low <= 0.5 <= control.high
     return {
         "scores": found,
         "control": control,
-        "void": void,
-        "n": {"stored": half, "members": len(inside), "others": len(outside)},
+        "void": control.low is None or control.high is None or not control.low <= 0.5 <= control.high,
+        "n": {"stored": half, "members": n, "others": len(others.documents_C)},
         "best": max(found, key=lambda name: found[name].value),
     }
 
@@ -126,10 +125,10 @@ def least(loss_CT: np.ndarray, share: float = LEAST) -> np.ndarray:
     return np.sort(loss_CT, axis=1)[:, -k:].mean(1)
 
 
-def _geometry(states_CTD: Tensor, stored: int, site: str) -> dict[str, np.ndarray]:
-    """Score contexts by how near their states lie to those of the first `stored`: minus energy, and minus distance."""
-    bank_MD, states_QD = states_CTD[:stored].flatten(0, 1), states_CTD.flatten(0, 1)
-    sample = search(states_CTD[stored:].flatten(0, 1)[::7], bank_MD, k=min(NEAREST, len(bank_MD)))
+def _geometry(stored_CTD: Tensor, states_CTD: Tensor, site: str) -> dict[str, np.ndarray]:
+    """Score contexts by how near their states lie to the stored ones: minus energy, and minus distance."""
+    bank_MD, states_QD = stored_CTD.flatten(0, 1), states_CTD.flatten(0, 1)
+    sample = search(states_QD[::13], bank_MD, k=min(NEAREST, len(bank_MD)))
     try:
         near = search(states_QD, bank_MD, beta=temperature(sample.distance.double(), EFFECTIVE))
     except ShapeError:  # copies leave no temperature

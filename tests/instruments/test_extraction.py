@@ -73,7 +73,7 @@ def test_a_memorised_text_is_found_and_shown_and_the_reference_is_not(tmp_path):
     mine, theirs = contexts_of(texts), contexts_of(others)
     seen = capture(model, mine, tmp_path / "a", sites=(), hits=True)
     other = capture(model, theirs, tmp_path / "b", sites=(), hits=True)
-    found = extraction(seen.hits_CT, seen.loss_CT, mine, tokenizer().decode, (other.hits_CT, other.loss_CT, theirs))
+    found = extraction(seen, tokenizer().decode, other)
     assert found["extractable"].value > 0
     assert found["reference"]["extractable"].value == 0
     assert found["longest_span"] >= 50
