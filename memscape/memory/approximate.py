@@ -7,6 +7,7 @@ overlooks stays overlooked, so nothing is certified; distances of what it found 
 >>> found = search_with(index, queries, patterns, k=10, beta=0.5)
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,8 +47,7 @@ def search_with(
     if beta is not None:
         terms = -beta * distance
         energy = -terms.logsumexp(1) / beta
-        shares = terms.softmax(1)
         furthest = torch.where(distance.isfinite(), distance, 0.0).amax(1)
         error = torch.log1p((len(patterns) - wanted) * (-beta * (furthest - distance.amin(1))).exp()) / beta
-        found = Neighbours(near, index_QK, found.certified, beta, energy, error, torch.special.entr(shares).sum(1))
+        found = replace(found, beta=beta, energy=energy, error=error)
     return found.to(torch.float64 if queries.dtype == torch.float64 else torch.float32)

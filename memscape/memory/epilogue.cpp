@@ -21,7 +21,7 @@ struct Rows {
     const int64_t *group, *self;     // may be null
     float* reach;                    // k-th smallest upper bound of a distance; infinite at first
     float* level;                    // smallest n_p - 2 s that entered the sums; infinite at first
-    double *sum, *heat, *ceiling;    // of t = exp(-beta (near - level)), of -t log t, of the largest t could be
+    double *sum, *ceiling;           // of t = exp(-beta (near - level)), of the largest t could be
     int32_t* count;                  // candidates
     uint8_t* spilled;                // more candidates than capacity
     int64_t* place;                  // their patterns
@@ -84,8 +84,7 @@ void sink(const Rows& rows, int64_t q, float low) {
     const float level = rows.level[q];
     if (!(low < level)) return;
     if (!std::isinf(level)) {
-        const double drop = double(rows.beta) * (double(level) - low), scale = std::exp(-drop);
-        rows.heat[q] = (rows.heat[q] + rows.sum[q] * drop) * scale;
+        const double scale = std::exp(-double(rows.beta) * (double(level) - low));
         rows.sum[q] *= scale;
         if (!std::isinf(rows.ceiling[q])) rows.ceiling[q] *= scale;
     }
@@ -111,9 +110,9 @@ void compact(const Rows& rows, int64_t q) {
             rows.lower[kept] = rows.lower[c]; rows.upper[kept] = rows.upper[c];
             ++kept;
         } else if (rows.beta > 0) {
-            const double y = double(rows.beta) * (double(rows.near[c]) - rows.level[q]), t = std::exp(-y);
+            const double y = double(rows.beta) * (double(rows.near[c]) - rows.level[q]);
             const double most = double(rows.beta) * rows.error[c] - y;
-            rows.sum[q] += t; rows.heat[q] += t * y;
+            rows.sum[q] += std::exp(-y);
             rows.ceiling[q] += most < CLEAR ? std::exp(most) : INF;
         }
     }
@@ -195,15 +194,14 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
             error[l] = slack + r * (r + 2 * std::sqrt(std::max(0.0f, near[l] + n_x + slack)));
         }
         for (int64_t l = n; l < BLOCK; ++l) error[l] = 0;
-        Floats sums{}, heats{}, ceilings{};
+        Floats sums{}, ceilings{};
         for (int l = 0; l < BLOCK; l += WIDE) {
-            const Floats d = load(near + l), y = beta * (d - level), term = exponential(-y);
-            sums += d == INF ? Floats{} : term;
-            heats += d == INF ? Floats{} : term * y;
+            const Floats d = load(near + l), y = beta * (d - level);
+            sums += d == INF ? Floats{} : exponential(-y);
             const Floats most = beta * load(error + l) - y;
             ceilings += d == INF ? Floats{} : most > CLEAR ? Floats{} + INF : exponential(most);
         }
-        rows.sum[q] += total(sums); rows.heat[q] += total(heats); rows.ceiling[q] += total(ceilings);
+        rows.sum[q] += total(sums); rows.ceiling[q] += total(ceilings);
     }
 }
 

@@ -39,7 +39,7 @@ def _struct(name: str, fields: str) -> type[ctypes.Structure]:
 
 Rows = _struct(
     "Rows",
-    "long n capacity k threads; float beta gap spill; * norm residue group self reach level sum heat ceiling"
+    "long n capacity k threads; float beta gap spill; * norm residue group self reach level sum ceiling"
     " count spilled place near error lower upper",
 )
 Tile = _struct("Tile", "long n origin; * product norm residue floor group")
@@ -58,7 +58,6 @@ def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tens
         "reach": torch.full((n_queries,), math.inf),
         "level": torch.full((n_queries,), math.inf),
         "sum": torch.zeros(n_queries, dtype=torch.float64),
-        "heat": torch.zeros(n_queries, dtype=torch.float64),
         "ceiling": torch.zeros(n_queries, dtype=torch.float64),
         "count": torch.zeros(n_queries, dtype=torch.int32),
         "spilled": torch.zeros(n_queries, dtype=torch.bool),
@@ -110,7 +109,7 @@ def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tens
         distance = pairs.distances(index)
     norm = queries.norm.double()
     near = state["near"][:, :most].double() + norm[:, None]
-    sums = Sums(state["level"].double() + norm, state["sum"], state["heat"], state["ceiling"])
+    sums = Sums(state["level"].double() + norm, state["sum"], state["ceiling"])
     return answer(asked, distance, index, near, sums, ~state["spilled"])
 
 
@@ -149,9 +148,5 @@ def library() -> ctypes.CDLL | None:
 def _processor() -> str:
     """Return what -march=native depends on: a cache on a shared home may serve different machines."""
     cpuinfo = Path("/proc/cpuinfo")
-    flags = (
-        next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
-        if cpuinfo.exists()
-        else ""
-    )
-    return platform.machine() + flags
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return platform.machine() + next((line for line in lines if line.startswith("flags")), "")

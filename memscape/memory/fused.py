@@ -107,12 +107,12 @@ def fused(
     new = {"dtype": torch.float32, "device": x.device}
     best = torch.empty(n_queries, n_padded, **new)
     best[:, n_groups:] = -math.inf
-    level, total, heat = torch.empty(3, n_spans, n_queries, **new).unbind()
+    level, total = torch.empty(2, n_spans, n_queries, **new).unbind()
     nothing = parts.query_norm  # a pointer that the kernel never follows
     masks = [nothing if m is None else m for m in _small(pairs)]
     flags = {"GROUPS": pairs.query_groups is not None, "SELF": pairs.self_index is not None}
     kernels.scan[(n_blocks, n_spans)](
-        parts.queries, parts.patterns, parts.pattern_norm * sigma, *masks, best, level, total, heat,
+        parts.queries, parts.patterns, parts.pattern_norm * sigma, *masks, best, level, total,
         n_queries, n_patterns, n_padded, span, 2 * sigma,
         D=width, SPLIT=split, BQ=cut.BQ, BM=cut.BM, BK=cut.BK, GROUP=cut.GROUP,
         ENERGY=beta is not None, **flags, OPERAND=_operand(parts.queries), FLAT=cut.flat,
@@ -139,18 +139,18 @@ def fused(
     distance, index = ranked(distance, index, k)
 
     proven = torch.empty(n_queries, dtype=torch.bool, device=x.device)
-    energy, error, entropy, missed = torch.empty(4, n_queries, dtype=torch.float64, device=x.device).unbind()
+    energy, error, missed = torch.empty(3, n_queries, dtype=torch.float64, device=x.device).unbind()
     summing = (span // cut.BM + n_spans + 24) * 2.0**-23
     kernels.conclude[(triton.cdiv(n_queries, 64),)](
-        parts.query_norm, peaks, distance.contiguous(), rough, level, total, heat, proven, energy, error, entropy,
-        missed, n_queries, n_spans, n_peaks, n_taken, rough.shape[1], sigma, beta or 1.0, *bounds[1:], summing,
+        parts.query_norm, peaks, distance.contiguous(), rough, level, total, proven, energy, error, missed,
+        n_queries, n_spans, n_peaks, n_taken, rough.shape[1], sigma, beta or 1.0, *bounds[1:], summing,
         K=k, BQ=64, ALL_KEPT=rough.shape[1] == n_taken * cut.GROUP, ALL_TAKEN=n_taken == n_groups,
         ENERGY=beta is not None,
     )  # fmt: skip
     if beta is None:
         return Neighbours(distance, index, proven), proven
     settled = proven & (missed <= asked.tolerance * energy.abs().clamp_min(1 / beta))
-    return Neighbours(distance, index, proven, beta, energy, error, entropy), settled
+    return Neighbours(distance, index, proven, beta, energy, error), settled
 
 
 def _highest(best: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,7 @@ def _load(rows, at, inside, WHOLE: tl.constexpr):
 @triton.jit
 @no_type_check
 def scan(
-    queries, patterns, bias, query_groups, pattern_groups, self_index, best, level, total, heat,
+    queries, patterns, bias, query_groups, pattern_groups, self_index, best, level, total,
     n_queries, n_patterns, n_groups, span, scale,
     D: tl.constexpr, SPLIT: tl.constexpr, BQ: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
     ENERGY: tl.constexpr, GROUPS: tl.constexpr, SELF: tl.constexpr, OPERAND: tl.constexpr, FLAT: tl.constexpr,
@@ -78,7 +78,6 @@ def scan(
         own = tl.load(self_index + safe_row)
     top = tl.full((BQ, 4), FAR, tl.float32)
     mass = tl.zeros((BQ, 4), tl.float32)
-    warmth = tl.zeros((BQ, 4), tl.float32)
     first = span_number * span
     last = tl.minimum(first + span, n_patterns)
     for start in tl.range(first, last, BM, flatten=FLAT):  # flat: loads for the next tile run ahead of this one's sums
@@ -110,21 +109,14 @@ def scan(
         tl.store(best + safe_row[:, None] * n_groups + group[None, :], tl.max(peaks, 2), mask=kept)
         if ENERGY:
             higher = tl.maximum(top, tl.max(peaks, 1))
-            drop = top - higher
-            y = cells - higher[:, None, None, :, None]
-            e = tl.exp2(y)
-            fade = tl.exp2(drop)
-            warmth = fade * (warmth + mass * drop) + tl.sum(tl.sum(tl.sum(e * y, 2), 3), 1)
-            mass = mass * fade + tl.sum(tl.sum(tl.sum(e, 2), 3), 1)
+            e = tl.exp2(cells - higher[:, None, None, :, None])
+            mass = mass * tl.exp2(top - higher) + tl.sum(tl.sum(tl.sum(e, 2), 3), 1)
             top = higher
     if ENERGY:
         highest = tl.max(top, 1)
-        drop = top - highest[:, None]
-        fade = tl.exp2(drop)
         at = span_number * n_queries + safe_row
         tl.store(level + at, highest, mask=row < n_queries)
-        tl.store(total + at, tl.sum(mass * fade, 1), mask=row < n_queries)
-        tl.store(heat + at, tl.sum(fade * (warmth + mass * drop), 1), mask=row < n_queries)
+        tl.store(total + at, tl.sum(mass * tl.exp2(top - highest[:, None]), 1), mask=row < n_queries)
 
 
 @triton.jit
@@ -205,7 +197,7 @@ def refine(
 @triton.jit
 @no_type_check
 def conclude(
-    norm, peaks, distance, rough, level, total, heat, proven, energy, error, entropy, missed,
+    norm, peaks, distance, rough, level, total, proven, energy, error, missed,
     n_queries, n_spans, n_peaks, n_taken, n_kept, sigma, beta, gap, residue, summing,
     K: tl.constexpr, BQ: tl.constexpr, ALL_KEPT: tl.constexpr, ALL_TAKEN: tl.constexpr, ENERGY: tl.constexpr,
 ):  # fmt: skip
@@ -228,16 +220,12 @@ def conclude(
     if ENERGY:
         top = tl.full((BQ,), FAR, tl.float32)
         mass = tl.zeros((BQ,), tl.float32)
-        warmth = tl.zeros((BQ,), tl.float32)
         for span in range(n_spans):
             at = span * n_queries + row
             height = tl.load(level + at, mask=inside, other=FAR)
             amount = tl.load(total + at, mask=inside, other=0.0)
             higher = tl.maximum(top, height)
-            fade, rise = tl.exp2(top - higher), tl.exp2(height - higher)
-            warmth = fade * (warmth + mass * (top - higher))
-            warmth += rise * (tl.load(heat + at, mask=inside, other=0.0) + amount * (height - higher))
-            mass = fade * mass + rise * amount
+            mass = tl.exp2(top - higher) * mass + tl.exp2(height - higher) * amount
             top = higher
         mass = tl.where(mass > 0, mass, 1.0)  # rows past the end hold nothing
         e = n_x.to(tl.float64) - (top.to(tl.float64) + tl.log2(mass).to(tl.float64)) / sigma
@@ -245,10 +233,8 @@ def conclude(
         e32 = tl.maximum(e.to(tl.float32), 0.0)
         slack, lost = _doubt(n_x, tl.sqrt(e32 + 40 / beta), gap, residue)  # exp(-40) of the sum lies further
         worst = slack + lost * (lost + 2 * tl.sqrt(e32)) + summing / beta
-        h = 0.6931471805599453 * (tl.log2(mass) - warmth / mass)
         first = tl.load(distance + row * K, mask=inside, other=0.0).to(tl.float32)
         met = tl.abs(first - n_x + tl.load(peaks + row * n_peaks, mask=inside, other=0.0) / sigma)
         tl.store(energy + row, tl.where(empty, float("inf"), e), mask=inside)
         tl.store(error + row, tl.where(empty, 0.0, worst), mask=inside)
-        tl.store(entropy + row, tl.where(empty, 0.0, h), mask=inside)
         tl.store(missed + row, tl.where(empty, 0.0, met), mask=inside)

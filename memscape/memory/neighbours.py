@@ -1,7 +1,7 @@
 """Which stored patterns lie nearest to a state, and what is its energy, over any number of patterns?
 
 `search` makes one pass over the patterns, tile by tile: the Q x M table never exists. It gives the k nearest squared
-distances, and with `beta` the energy E_beta, the entropy H(p) and the mean shift sum_i p_i rho_i of the same pass.
+distances, and with `beta` the energy E_beta and the mean shift sum_i p_i rho_i of the same pass.
 Patterns may lie in memory, on another device or on disk; results over parts of them `merge` exactly.
 
 Exact means: distances equal float64 ones to 1e-5, distances closer than 1e-6 relative are ties, and ties go to the
@@ -49,7 +49,7 @@ def search(
     pattern_groups: Int[Tensor, " M"] | None = None,
     self_index: Int[Tensor, " Q"] | None = None,
 ) -> Neighbours:
-    """Return the k nearest patterns of every query, and with `beta` energy, entropy and mean shift, from one pass.
+    """Return the k nearest patterns of every query, and with `beta` the energy and the mean shift, from one pass.
 
     A query never meets a pattern of its own group (`query_groups[q] == pattern_groups[m]`: the same document), nor the
     pattern at `self_index[q]`, which is itself. Distances are squared. float64 queries give float64 answers, all others

@@ -176,6 +176,6 @@ def _fall(patterns: Tensor, energy: str, degree: int) -> tuple[Callable[..., Ten
             lambda x, overlap: -power(overlap).sum(1),
         )
     return (
-        lambda without, column: (without + column).logsumexp(1) - (without - column).logsumexp(1),
+        lambda without, column: (without - without.amax(1, keepdim=True)).exp() @ column,  # of its sign
         lambda x, overlap: -overlap.logsumexp(1),
     )

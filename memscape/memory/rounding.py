@@ -7,7 +7,7 @@ computed and at the largest they could be.
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,9 +71,6 @@ class Rounded:
         residue = lost + 1.01 * torch.finfo(wide).eps / 2 * (norm.sqrt() + lost)
         return cls(stored, norm.to(level.summed), residue.to(level.summed))
 
-    def rows(self, chosen: slice) -> "Rounded":
-        return Rounded(*(getattr(self, f.name)[chosen] for f in fields(self)))
-
 
 @dataclass
 class Sums:
@@ -81,14 +78,12 @@ class Sums:
 
     level: Tensor
     sum: Tensor
-    heat: Tensor
-    """Of beta (d^2 - level) t."""
     ceiling: Tensor
     """Of the largest that t could be."""
 
     @classmethod
     def empty(cls, n: int, device: torch.device) -> "Sums":
-        zeros = torch.zeros(3, n, dtype=torch.float64, device=device)
+        zeros = torch.zeros(2, n, dtype=torch.float64, device=device)
         return cls(torch.full_like(zeros[0], math.inf), *zeros)
 
     def absorb(self, cells: Tensor, beta: float) -> None:
@@ -96,11 +91,9 @@ class Sums:
         if cells.shape[2] == 0:
             return
         level = torch.minimum(self.level, cells[0].amin(1).double())
-        drop = torch.where(self.sum > 0, beta * (self.level - level), 0.0)
         away = beta * (cells[0] - level[:, None]).nan_to_num(math.inf)
         terms = (-away).exp()
-        scale = (-drop).exp()
-        self.heat = scale * (self.heat + self.sum * drop) + (terms * away).nan_to_num(0.0).sum(1)
+        scale = (-torch.where(self.sum > 0, beta * (self.level - level), 0.0)).exp()
         self.sum = scale * self.sum + terms.sum(1)
         self.ceiling = (
             torch.where(self.ceiling.isinf(), math.inf, scale * self.ceiling)
@@ -122,16 +115,12 @@ def answer(
     if beta is None:
         return found, certified
     base = torch.minimum(distance.amin(1), sums.level).clamp_max(torch.finfo(torch.float64).max)
-    away = beta * (distance - base[:, None])
-    terms = (-away).exp()
+    terms = (-beta * (distance - base[:, None])).exp()
     scale = torch.where(sums.sum > 0, (-beta * (sums.level - base)).exp(), 0.0)
     rest = scale * sums.sum
     total = terms.sum(1) + rest
-    heat = (terms * away.masked_fill(distance.isinf(), 0)).sum(1)
-    heat += torch.where(rest > 0, scale * sums.heat + rest * beta * (sums.level - base), 0.0)
     some = total > 0
     energy = torch.where(some, base - total.log() / beta, math.inf)
-    entropy = torch.where(some, total.log() + heat / total, 0.0)
     over = torch.where(sums.ceiling.isinf(), math.inf, scale * (sums.ceiling - sums.sum))
     doubt = torch.where(some, (over + 1e-6 * rest) / total, 0.0)
     error = -torch.log1p(-doubt.clamp_max(1)) / beta + 1e-15 * (energy.abs().nan_to_num(posinf=0.0) + 1 / beta)
@@ -144,7 +133,7 @@ def answer(
     expected = torch.where(n >= 8, rest / total * (centre.abs() + 3 * spread), error)
     limit = asked.tolerance * energy.abs().clamp_min(1 / beta)
     settled = certified & ((error <= limit) | (expected <= limit) | ~some)
-    return replace(found, beta=beta, energy=energy, error=error, entropy=entropy), settled
+    return replace(found, beta=beta, energy=energy, error=error), settled
 
 
 def with_mean(found: Neighbours, pairs: Pairs, distance: Tensor, index: Tensor, rest: Tensor) -> Neighbours:

@@ -1,6 +1,6 @@
 """How do answers over parts of the patterns, or of the queries, become one answer?
 
-Neighbours merge by top-k, energies by -1/beta logaddexp(-beta E), entropies and mean shifts by the parts' shares. Any
+Neighbours merge by top-k, energies by -1/beta logaddexp(-beta E), mean shifts by the parts' shares. Any
 split gives the same answer, which is what lets patterns lie on several devices, disks or machines.
 
 >>> merge([search(x, patterns[:500], 3), search(x, patterns[500:], 3).shifted(500)])  # equals search(x, patterns, 3)
@@ -15,11 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from memscape.errors import ShapeError
-
 TIE = 1e-6
 """Squared distances closer than this, relatively, are one distance: the lowest index comes first."""
-COLUMNS = ("distance", "index", "certified", "energy", "error", "entropy", "mean")
+COLUMNS = ("distance", "index", "certified", "energy", "error", "mean")
 """The tensors of an answer, a row a query."""
 
 
@@ -39,17 +37,8 @@ class Neighbours:
     """E_beta in squared distance; infinite where every pattern was excluded."""
     error: Float[Tensor, " Q"] | None = None
     """A proven bound of the energy's error, in squared distance; the error met is typically 30 times smaller."""
-    entropy: Float[Tensor, " Q"] | None = None
-    """H(p) in nats of the shares p_i = softmax(-beta d_i^2)."""
     mean: Float[Tensor, "Q D"] | None = None
     """The mean shift sum_i p_i rho_i, if it was asked for."""
-
-    @property
-    def effective(self) -> Float[Tensor, " Q"]:
-        """exp H(p): how many patterns share the energy."""
-        if self.entropy is None:
-            raise ShapeError("expected an energy, got a search without beta; pass beta= to search().")
-        return self.entropy.exp()
 
     def shifted(self, offset: int) -> "Neighbours":
         """Return the same neighbours with indices counted from `offset`: a shard's rows within the whole."""
@@ -78,7 +67,7 @@ def merge(parts: Sequence[Neighbours]) -> Neighbours:
     """Return the answer over all patterns from answers over parts of them, the same queries in each.
 
     Indices must count from one origin (`shifted`). With w_a = softmax_a(-beta E_a) over the parts,
-    E = -1/beta log sum_a exp(-beta E_a), H = sum_a w_a H_a + H(w), m = sum_a w_a m_a.
+    E = -1/beta log sum_a exp(-beta E_a) and m = sum_a w_a m_a.
     """
     k = max(p.distance.shape[1] for p in parts)
     distance, index = ranked(torch.cat([p.distance for p in parts], 1), torch.cat([p.index for p in parts], 1), k)
@@ -94,7 +83,6 @@ def merge(parts: Sequence[Neighbours]) -> Neighbours:
         found,
         energy=-level / found.beta,
         error=(shares.log() + found.beta * columns["error"]).logsumexp(1).clamp_min(0) / found.beta,
-        entropy=(shares * columns["entropy"]).sum(1) + torch.special.entr(shares).sum(1),
         mean=(shares[:, :, None] * columns["mean"]).sum(1) if "mean" in columns else None,
     )
 
