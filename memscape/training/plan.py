@@ -63,20 +63,15 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _each_run_once(self) -> "Plan":
-        known = {run.run_id: run for run in self.runs}
-        packed = [run_id for pack in self.packs for run_id in pack.run_ids]
-        if len(known) != len(self.runs):
-            raise PlanError(
-                f"plan {self.name!r} names {len(self.runs) - len(known)} runs twice; give each its own run_id."
-            )
-        if sorted(packed) != sorted(known):
-            raise PlanError(
-                f"plan {self.name!r} must hold every run in exactly one pack; make plans with Plan.of(runs)."
-            )
+        n_twice = len(self.runs) - len(self.by_id)
+        if n_twice:
+            raise PlanError(f"plan {self.name!r} names {n_twice} runs twice; give each its own run_id.")
+        if sorted(run_id for pack in self.packs for run_id in pack.run_ids) != sorted(self.by_id):
+            raise PlanError(f"plan {self.name!r} must hold every run in exactly one pack; use Plan.of(runs).")
         for pack in self.packs:
-            if len({known[run_id].shape for run_id in pack.run_ids}) > 1:
+            if len({run.shape for run in self.members(pack)}) > 1:
                 raise PlanError(
-                    f"pack {pack.pack_id} mixes shapes or schedules; its runs may differ in rates, seeds, data."
+                    f"pack {pack.pack_id} mixes shapes or schedules; only rates, seeds and data may differ."
                 )
         return self
 
@@ -183,22 +178,18 @@ class Plan(BaseModel):
         return price(self, device=device)
 
     def __str__(self) -> str:
-        def line(role: str, axes: dict[str, Any]) -> str:
-            return f"  {role}: " + "; ".join(f"{k} = {_values(v)}" for k, v in axes.items()) if axes else ""
+        def values(value: Any) -> str:
+            several = value if isinstance(value, tuple | list) else (value,)
+            return ", ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in several)
 
         tokens, flops = sum(r.tokens_seen for r in self.runs), sum(r.flops for r in self.runs)
         head = f"{self.name}: {len(self.runs)} runs in {len(self.packs)} packs, {tokens:,} tokens, {flops:.3g} FLOPs"
-        lines = [head] + [line(role, getattr(self.axes, role)) for role in ("scientific", "nuisance", "fixed")]
-        return "\n".join(filter(None, lines))
+        roles = [(role, axes) for role, axes in self.axes if axes]
+        lines = [f"  {role}: " + "; ".join(f"{k} = {values(v)}" for k, v in axes.items()) for role, axes in roles]
+        return "\n".join([head, *lines])
 
     def __repr__(self) -> str:
         return f"<Plan {self}>"
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
-
-
-def _values(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return ", ".join(f"{v:,}" if isinstance(v, int) else f"{v}" for v in value)
-    return str(value)
