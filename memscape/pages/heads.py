@@ -15,8 +15,8 @@ def maps(story: Story, profile: str) -> list[Figure]:
     base = f"{profile}#/attention"
     best = _extreme(story, base, "agreement_rest", max)
     found = say(
-        "How often a head's largest weight lies on the key nearest to its query, the first key left out, where most heads "
-        "rest; by chance it would be {chance}.{best}",
+        "How often a head's largest weight lies on the key nearest to its query, the first key left out, where most "
+        "heads rest; by chance it would be {chance}.{best}",
         chance=story.records.number(f"{base}/chance/value", "percent"),
         best=say(
             " Most like a search is head {head} of layer {layer}: {value}.", **_cell(story, best, "agreement_rest")
