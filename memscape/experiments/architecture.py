@@ -66,8 +66,8 @@ def plan(setting: Setting) -> Plan:
     width, depth, length, epochs, text_steps, n_seeds = {
         "smoke": (12, 2, 16, 20, 40, 1),
         "laptop": (24, 4, 32, 100, 400, 3),
-        "gpu": (96, 6, 64, 1_000, 4_000, 5),
-        "paper": (1_024, 24, 1_024, 1_000, 100_000, 3),
+        "gpu": (64, 4, 64, 400, 4_000, 5),
+        "paper": (768, 12, 1_024, 100, 100_000, 3),
     }[setting.scale]
     runs = []
     names = IN_SMOKE if setting.scale == "smoke" else tuple(VARIANTS)
@@ -88,7 +88,7 @@ def plan(setting: Setting) -> Plan:
                 corpus=setting.corpus, n_tokens=n_text, steps=text_steps, **common,
             ),
         ]  # fmt: skip
-    return Plan.of(runs, name="architecture", pack_size=n_seeds)
+    return Plan.of(runs, name="architecture", pack_size=1 if setting.scale == "paper" else n_seeds)
 
 
 def measure(work: Work) -> dict[str, Finding]:

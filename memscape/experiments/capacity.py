@@ -49,7 +49,7 @@ def plan(setting: Setting) -> Plan:
     """Return every width on sets of `ratios` bits per parameter of it, each repeated as often."""
     widths, ratios, epochs, n_seeds = {
         "smoke": ((12, 16), (FITS, 2.0, FULL), 60, 2),
-        "laptop": ((16, 24, 32, 48), (FITS, 1.0, 2.0, FULL), 150, 2),
+        "laptop": ((12, 16, 24, 32), (FITS, 1.0, 2.0, FULL), 100, 2),
         "gpu": ((16, 32, 48, 64, 96, 128), (FITS, 1.0, 2.0, FULL, 2 * FULL), 1_000, 3),
         "paper": ((64, 128, 256, 512), (FITS, 1.0, 2.0, FULL, 2 * FULL, 4 * FULL), 4_000, 3),
     }[setting.scale]

@@ -12,6 +12,7 @@ from itertools import product
 from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over
 from memscape.instruments.membership import membership_of_run
 from memscape.models import scaled
+from memscape.models.pretrained import load
 from memscape.training import Plan, RunConfig
 from memscape.training.recipes import rates
 
@@ -50,7 +51,7 @@ def plan(setting: Setting) -> Plan:
     width, n_tokens, length, batch, steps, tokenizer, n_seeds = {
         "smoke": (24, 49_152, 32, 16, 160, "bytes", 2),
         "laptop": (64, 700_000, 64, 32, 1_100, "bytes", 2),
-        "gpu": (768, 16_000_000, 256, 128, 1_500, "bpe:4096", 2),
+        "gpu": (768, 16_000_000, 256, 64, 3_000, "bpe:4096", 2),
         "paper": (768, 9_000_000_000, 1_024, 480, 300_000, setting.tokenizer, 1),
     }[setting.scale]
     vocabulary = {"bytes": 264, "bpe:4096": 4_096}.get(tokenizer, 50_304)
@@ -66,7 +67,7 @@ def plan(setting: Setting) -> Plan:
             for (arm, share), seed in product(SHARES.items(), setting.seeds(n_seeds))
         ),
         name="fractions",
-        pack_size=4,
+        pack_size={"gpu": 2, "paper": 1}.get(setting.scale, 4),
     )  # fmt: skip
 
 
@@ -76,7 +77,8 @@ def measure(work: Work) -> dict[str, Finding]:
     one = {arm: work.arm(arm)[0] for arm in SHARES}
     held = over([r["memorised_share"] for r in work.arm("hundredth")], "1")
     worse = over([r["fresh_loss"] - r["best_fresh_loss"] for r in work.arm("hundredth")], "nats/token")
-    members = membership_of_run(work.out / "runs" / one["tenth"]["run_id"], seed=work.setting.seed, budget=work.budget)
+    tenth = load(str(work.out / "runs" / one["tenth"]["run_id"]), device=work.device)
+    members = membership_of_run(tenth, seed=work.setting.seed, budget=work.budget)
     near, by_loss = members["scores"]["distance at final norm"], members["scores"]["loss"]
     losses = ", ".join(
         f"{100 * SHARES[arm]:g} % {r['train_loss']:.2f} and {r['fresh_loss']:.2f} (floor {r['floor']:.2f})"

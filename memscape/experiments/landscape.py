@@ -55,7 +55,7 @@ def plan(setting: Setting) -> Plan:
         "smoke": (16, 16, 128, 5, 150, 16, 2),
         "laptop": (32, 32, 640, 9, 1_500, 16, 3),
         "gpu": (128, 64, 20_480, 9, 20_000, 64, 5),
-        "paper": (1_024, 1_024, 10_240_000, 9, 100_000, 480, 5),
+        "paper": (768, 1_024, 10_240_000, 9, 50_000, 64, 5),
     }[setting.scale]
     grid = np.geomspace(first, first * 10**DECADES, points)
     sizes = [round(float(n) / length) * length for n in grid]
@@ -71,7 +71,7 @@ def plan(setting: Setting) -> Plan:
                 learning_rate=rates(model, (1.0,))[0], n_evaluated=64 if setting.scale == "smoke" else 256,
             )
         )  # fmt: skip
-    return Plan.of(runs, name="landscape", pack_size=10)
+    return Plan.of(runs, name="landscape", pack_size=1 if setting.scale == "paper" else 10)
 
 
 def measure(work: Work) -> dict[str, Finding]:

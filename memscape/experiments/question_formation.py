@@ -4,9 +4,8 @@ The paper trains vanilla transformers (width 512, 6 and 10 layers, 2M tokens, th
 arXiv 2305.18741) and sees training losses "stabilize around L = 1, as predicted in Proposition 4" (a figure only). The
 grammar's own entropy is 0.9953 nats/token (`theory.grammar`). Here the same runs at 2 to 10 layers stand beside two
 that tell the explanations apart: `stream` never sees a line twice, so it can only learn the language, and `few` repeats
-so few lines that it can memorise them. Murty's epsilon of 1e-7 is 1e-8 here, their linear decay
-a cosine; their training lines are drawn anew from
-the real mix of templates.
+so few lines that it can memorise them. Murty's epsilon of 1e-7 is 1e-8 here, their linear decay a cosine, and their
+training lines are drawn anew from the real mix of templates.
 """
 
 from collections.abc import Iterator

@@ -98,8 +98,8 @@ def measure(work: Work) -> dict[str, Finding]:
     """Return how the distance grows with the width, what it is, and whether a Gaussian has the same."""
     big = work.setting.scale != "smoke"
     reading: dict[str, Any] = {
-        "instruments": ("radius", "basins"), "limit": 8_192 if big else 512, "nulls": 4_096 if big else 512,
-        "queries": 1_024 if big else 64,
+        "instruments": ("radius", "basins"), "limit": 4_096 if big else 512, "nulls": 4_096 if big else 512,
+        "queries": 512 if big else 64,
     }  # fmt: skip
     found = [_seen(work, row["run_id"], True, reading) for row in work.runs]
     others = (work.setting.model or (f"stories260K,{DEFAULT}" if big else "stories260K")).split(",")

@@ -54,7 +54,7 @@ def plan(setting: Setting) -> Plan:
         "smoke": (24, 16, 16, 150, 3),
         "laptop": (48, 32, 64, 500, 3),
         "gpu": (128, 64, 64, 2_000, 8),
-        "paper": (1_024, 256, 4_096, 20_000, 8),
+        "paper": (768, 256, 512, 20_000, 8),
     }[setting.scale]
     arms: list[tuple[str, dict[str, Any]]] = [(f"z{strength:g}", {"z_loss": strength}) for strength in STRENGTHS]
     arms.append(("decay", {"weight_decay": DECAY}))
@@ -69,7 +69,7 @@ def plan(setting: Setting) -> Plan:
             for (name, arm), seed in product(arms, setting.seeds(n_seeds))
         ),
         name="z-loss",
-        pack_size=10,
+        pack_size=1 if setting.scale == "paper" else 10,
     )  # fmt: skip
 
 

@@ -216,7 +216,7 @@ def _scaler(norm: nn.Module | None) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda x: x
     weight = next(norm.parameters(), torch.zeros(()))
     lead = (1, 1) if weight.dim() > 1 else ()  # ours carry a pack axis, and expect a batch
-    return lambda x: norm(x.to(weight).view(*lead, *x.shape)).reshape(x.shape).float().cpu()
+    return lambda x: norm(x.to(weight).reshape(*lead, -1, x.shape[-1])).reshape(x.shape).float().cpu()
 
 
 def _extraction(r: Reading) -> dict[str, Any]:
