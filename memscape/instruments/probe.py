@@ -89,7 +89,7 @@ def probe(
     text, out, budget = open_corpus(corpus), Path(out), Budget.parse(budget)
     other = None if reference is None else open_corpus(reference)
     secrets = None if canaries is None else read_canaries(canaries)
-    named = model if isinstance(model, str) else getattr(model, "name", type(model).__name__)
+    named = model if isinstance(model, str) else getattr(model, "spec", "") or type(model).__name__
     identity: dict[str, Any] = {"model": named, "revision": revision, "dtype": dtype, "corpus": text.sha256, **sizes}
     identity |= {"seed": seed, "instruments": list(asked), "reference": other and other.sha256}
     identity["canaries"] = secrets and hashlib.sha256("\n".join(secrets).encode()).hexdigest()

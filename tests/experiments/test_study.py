@@ -102,9 +102,12 @@ def test_any_text_and_any_model_folder_serve(tmp_path):
     (tmp_path / "book.txt").write_text(text, encoding="utf-8")
     shutil.copytree(SHIPPED["stories260K"], tmp_path / "model")
     out = tmp_path / "out"
-    done = run(*SMOKE, "--corpus", tmp_path / "book.txt", "--model", tmp_path / "model", "--out", out)
+    words = [*SMOKE, "--corpus", tmp_path / "book.txt", "--model", tmp_path / "model", "--out", out]
+    done = run(*words)
     assert done.returncode == 0, done.stderr
     assert (out / "report.html").exists()
+    again = run(*words)  # named by a path now, by what was loaded before: the same model all the same
+    assert again.stdout == done.stdout, again.stderr
     assert json.loads((out / "study.json").read_text())["corpus"]["name"] == "book.txt"
 
 
