@@ -122,11 +122,6 @@ class Activations:
                     parts.append(file.get_tensor(name))
         return parts
 
-    def remove(self) -> None:
-        """Delete the shards: profiles keep what was measured."""
-        for i in range(self.shards):
-            _shard(self.folder, i).unlink(missing_ok=True)
-
 
 def capture(
     model: CausalLM,

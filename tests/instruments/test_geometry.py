@@ -14,7 +14,6 @@ from memscape.instruments.descent import descent
 from memscape.instruments.energy import energy, follows_loss
 from memscape.instruments.landscape import landscape
 from memscape.instruments.radius import duplicates, growth, outliers, predicted, radius, sequence_radius, shrinking
-from memscape.memory.energies import distance_energy
 from memscape.memory.retrieval import retrieve
 from memscape.theory.measure import statistic
 from tests.instruments.tiny import gaussian_cloud, points
@@ -302,12 +301,3 @@ def test_landscape_has_its_wells_at_the_stored_states():
     for point in found["points"]:
         here = energies[np.abs(y - point["y"]).argmin(), np.abs(x - point["x"]).argmin()]
         assert here < np.median(energies)
-
-
-def test_energy_of_a_passage_is_the_same_by_plain_formula():
-    """A cross-check of the neighbour engine's energy with the memory room's plain one."""
-    found = gaussian_cloud(8, contexts=10, length=4)
-    one = found.queries_Q[0]
-    others = found.patterns_MD[found.documents_M != found.documents_M[one]].double()
-    plain = distance_energy(found.patterns_MD[one].double(), others, beta=found.beta)
-    assert float(found.energy_Q[0]) == pytest.approx(float(plain), rel=1e-4)

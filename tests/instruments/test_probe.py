@@ -15,7 +15,7 @@ from memscape.instruments.probe import ALL, MAP
 from memscape.progress import OutOfBudget
 from tests.instruments.tiny import Plain, pretrained, run_folder, tiny, tokenizer, trained_a_little
 
-SMALL = {"limit": 1536, "context": 48, "queries": 64}
+SMALL = {"limit": 768, "context": 48, "queries": 64}
 
 
 def test_the_map_of_a_plain_module_has_every_instrument_that_applies(tmp_path):
@@ -66,6 +66,7 @@ def test_a_finished_probe_is_read_back_and_another_setting_is_refused(tmp_path):
         probe(model, out=tmp_path, **(options | {"queries": 65}))
 
 
+@pytest.mark.slow
 def test_a_probe_that_was_stopped_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     """Out of budget between steps, then killed while measuring: the same call continues and the profile is equal."""
     model = pretrained(tiny("gpt2"))
@@ -107,7 +108,7 @@ def test_nulls_are_compared_with_the_model_on_the_same_text(tmp_path):
 def test_a_run_folder_is_probed_as_it_was_trained(tmp_path):
     """Contexts begin with the begin token and are as long as the model reads; members are known."""
     folder = run_folder(tmp_path / "run")
-    found = probe(str(folder), out=tmp_path / "out", instruments=("radius", "membership"), limit=1536, queries=64)
+    found = probe(str(folder), out=tmp_path / "out", instruments=("radius", "membership"), limit=768, queries=64)
     assert found.setting["context"] == 48
     assert found.membership["scores"]["loss"].low < 0.5 < found.membership["scores"]["loss"].high
     assert found.membership["control"].low < 0.5 < found.membership["control"].high
@@ -117,7 +118,7 @@ def test_a_run_folder_is_probed_as_it_was_trained(tmp_path):
 def test_a_trajectory_is_one_table_over_checkpoints(tmp_path):
     """Two run folders of one training: a row a checkpoint, site and instrument, and a file that the page draws."""
     runs = [str(run_folder(tmp_path / f"run{i}", seed=i)) for i in range(2)]
-    found = trajectory(runs[0], runs, tmp_path / "out", instruments=("radius", "attention"), limit=1536, queries=64)
+    found = trajectory(runs[0], runs, tmp_path / "out", instruments=("radius", "attention"), limit=768, queries=64)
     frame = found.to_frame()
     assert set(frame.checkpoint) == set(runs)
     assert len(frame) == 2 * 4 * 2
@@ -167,14 +168,6 @@ def test_a_loss_above_guessing_is_remarked(tmp_path):
         model.lm_head.weight *= 60
     found = probe(pretrained(model), out=tmp_path, instruments=("radius",), **SMALL)
     assert any("is this the tokenizer" in note for note in found.notes)
-
-
-def test_not_finite_weights_are_refused_with_the_next_move(tmp_path):
-    """One line, before anything is measured."""
-    model = copy.deepcopy(tiny("neox"))
-    model.gpt_neox.layers[0].mlp.dense_4h_to_h.weight.data[0, 0] = float("nan")
-    with pytest.raises(ModelError, match="not finite; run the model in --dtype float32"):
-        probe(pretrained(model), out=tmp_path, **SMALL)
 
 
 def test_the_null_of_a_plain_module_keeps_its_weights_and_loses_their_order():
