@@ -150,7 +150,7 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
             if (!candidates && !audible) continue;
         }
         float s[BLOCK] = {}, near[BLOCK], error[BLOCK];
-        const float *norm = tile.norm + start, *residue = tile.residue + start;
+        const float *norm = tile.norm + start, *residue = tile.residue + start, *floor = tile.floor + start;
         for (int64_t l = 0; l < n; ++l) {
             s[l] = widened(product[start + l]);
             near[l] = norm[l] - 2.0f * s[l];
@@ -161,7 +161,8 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
         if (own >= start && own < start + n) near[own - start] = INF;
 
         for (int64_t l = 0; candidates && l < n; ++l) {
-            if (near[l] == INF) continue;
+            const float bound = floor[l] - 2.0f * s[l] - rows.spill * std::fabs(s[l]) - 2 * reach * residue[l];
+            if (near[l] == INF || bound > reach * reach + beyond) continue;
             const double d2 = double(n_x) + near[l], r = double(r_x) + residue[l];
             const double slack = rows.gap * (double(n_x) + norm[l]) + rows.spill * std::fabs(s[l]);
             const double lower = std::sqrt(std::max(0.0, d2 - slack)) - r;
@@ -194,15 +195,39 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
             error[l] = slack + r * (r + 2 * std::sqrt(std::max(0.0f, near[l] + n_x + slack)));
         }
         for (int64_t l = n; l < BLOCK; ++l) error[l] = 0;
-        Floats sums{}, ceilings{};
+        Floats sums{}, worst{};
         for (int l = 0; l < BLOCK; l += WIDE) {
-            const Floats d = load(near + l), y = beta * (d - level);
+            const Floats d = load(near + l), e = load(error + l), y = beta * (d - level);
             sums += d == INF ? Floats{} : exponential(-y);
-            const Floats most = beta * load(error + l) - y;
-            ceilings += d == INF ? Floats{} : most > CLEAR ? Floats{} + INF : exponential(most);
+            const Floats heard = d == INF ? Floats{} : y - beta * e > NEGLIGIBLE ? Floats{} : e;
+            worst = heard > worst ? heard : worst;
         }
-        rows.sum[q] += total(sums); rows.ceiling[q] += total(ceilings);
+        const double sum = total(sums), most = double(beta) * -least(-worst);
+        rows.sum[q] += sum;
+        rows.ceiling[q] += most < CLEAR ? sum * std::exp(most) : INF;
     }
+}
+
+// Centre one row and round it to bfloat16: what is kept, its squared norm, and at most how far it moved.
+template <class Stored>
+void round_row(const Stored* row, const float* centre, int64_t d, uint16_t* kept, float* norm, float* residue) {
+    float squares[WIDE] = {}, losses[WIDE] = {};
+    const auto one = [&](int64_t i, int l) {
+        const float away = widened(row[i]) - centre[i];
+        uint32_t bits; std::memcpy(&bits, &away, 4);
+        bits += 0x7fff + ((bits >> 16) & 1);  // to the nearest, halves to even
+        kept[i] = uint16_t(bits >> 16);
+        const float stays = widened(kept[i]), lost = away - stays;
+        squares[l] += stays * stays;
+        losses[l] += lost * lost;
+    };
+    int64_t i = 0;
+    for (; i + WIDE <= d; i += WIDE)
+        for (int l = 0; l < WIDE; ++l) one(i + l, l);
+    for (; i < d; ++i) one(i, 0);
+    *norm = total(load(squares));
+    const float lost = std::sqrt(total(load(losses)));
+    *residue = lost + 1.01f * 0x1p-24f * (std::sqrt(*norm) + lost);
 }
 
 double squared(const float* x, const float* p, int64_t d) {
@@ -229,6 +254,16 @@ double squared(const float* x, const uint16_t* p, int64_t d) {
 }  // namespace
 
 extern "C" {
+
+// Centre vectors and round them to bfloat16; `few` says that they are bfloat16 already.
+void round_rows(const void* vectors, const float* centre, int64_t n, int64_t d, int few, int64_t threads,
+                uint16_t* kept, float* norm, float* residue) {
+    share(n, threads, [=](int64_t from, int64_t to) {
+        for (int64_t q = from; q < to; ++q)
+            few ? round_row(static_cast<const uint16_t*>(vectors) + q * d, centre, d, kept + q * d, norm + q, residue + q)
+                : round_row(static_cast<const float*>(vectors) + q * d, centre, d, kept + q * d, norm + q, residue + q);
+    });
+}
 
 // Take one tile into the running state of all rows; `few` says that products are stored as bfloat16.
 void scan(const Rows* rows, const Tile* tile, int few) {

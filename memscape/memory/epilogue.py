@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from memscape.memory.pairs import Pairs
-from memscape.memory.rounding import Asked, Level, Rounded, Sums, answer
+from memscape.memory.rounding import BFLOAT16, Asked, Level, Rounded, Sums, answer
 from memscape.memory.union import Neighbours
 
 TILE, BLOCK = 4096, 1024
@@ -53,7 +53,7 @@ def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tens
     k, beta = asked.k if asked.beta is None else max(asked.k, POOL), asked.beta
     capacity = 88 + 4 * k
     centre = pairs.centre()
-    queries = Rounded.at(level, pairs.queries, centre)
+    queries = _rounded(level, pairs.queries, centre)
     state = {
         "reach": torch.full((n_queries,), math.inf),
         "level": torch.full((n_queries,), math.inf),
@@ -82,7 +82,7 @@ def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tens
     blocks = [(queries.stored[a:b], rows(a, b)) for a, b in spans]
     buffer = torch.empty(BLOCK * TILE, dtype=level.stored)  # one for all: fresh pages would cost a twentieth
     for origin in range(0, len(pairs.patterns), TILE):
-        tile = Rounded.at(level, pairs.patterns[origin : origin + TILE], centre)
+        tile = _rounded(level, pairs.patterns[origin : origin + TILE], centre)
         group = None if groups is None else groups[origin : origin + TILE]
         floor = (1 - level.gap(width)) * tile.norm - tile.residue.square()
         for stored, block in blocks:
@@ -113,6 +113,20 @@ def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tens
     return answer(asked, distance, index, near, sums, ~state["spilled"])
 
 
+def _rounded(level: Level, vectors: Tensor, centre: Tensor) -> Rounded:
+    """Return what `Rounded.at` does, in one pass where vectors go from float32 or bfloat16 to bfloat16."""
+    built = library()
+    if level is not BFLOAT16 or vectors.dtype not in (torch.float32, torch.bfloat16) or built is None:
+        return Rounded.at(level, vectors, centre)
+    vectors, n = vectors.contiguous(), len(vectors)
+    stored, (norm, residue) = torch.empty_like(vectors, dtype=torch.bfloat16), torch.empty(2, n).unbind()
+    built.round_rows(
+        _pointer(vectors), _pointer(centre), n, vectors.shape[1], int(vectors.dtype == torch.bfloat16),
+        torch.get_num_threads(), _pointer(stored), _pointer(norm), _pointer(residue),
+    )  # fmt: skip
+    return Rounded(stored, norm, residue)
+
+
 def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
@@ -138,7 +152,9 @@ def library() -> ctypes.CDLL | None:
             loaded = ctypes.CDLL(str(built))
             loaded.scan.argtypes = [ctypes.POINTER(Rows), ctypes.POINTER(Tile), ctypes.c_int]
             pointer = ctypes.c_void_p
-            loaded.rescore.argtypes = [ctypes.POINTER(Rows), pointer, pointer, ctypes.c_int64, ctypes.c_int, pointer]
+            long, short = ctypes.c_int64, ctypes.c_int
+            loaded.rescore.argtypes = [ctypes.POINTER(Rows), pointer, pointer, long, short, pointer]
+            loaded.round_rows.argtypes = [pointer, pointer, long, long, short, long, pointer, pointer, pointer]
             return loaded
         except (OSError, subprocess.CalledProcessError):
             continue
