@@ -205,25 +205,16 @@ def _answer(this: Experiment, setting: Setting, findings: dict[str, Finding]) ->
     )  # fmt: skip
 
 
+BAR = "\\|"
+"""A bar inside a cell of a Markdown table."""
+
+
 def _page(answer: Reproduction, minutes: float) -> str:
     """The result as a page of text: question, verdict, a row a criterion, how to make it again."""
-    rows = [
-        "| claim | quantity | measured | n | interval | true in | outcome |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = ["| claim | quantity | measured | true in | outcome |", "| --- | --- | --- | --- | --- |"]
     for id, trial in answer.trials:
-        m = trial.measured
-        span = "" if m.low is None or m.high is None else f" [{m.low:.4g}, {m.high:.4g}]"
-        cells = (
-            id,
-            trial.quantity,
-            f"{m.value:.4g}{span} {m.unit}",
-            str(m.n),
-            m.interval,
-            _region(trial),
-            _word(trial.outcome),
-        )
-        rows.append(f"| {' | '.join(cells)} |")
+        cells = (id, trial.quantity, str(trial.measured), _region(trial), _word(trial.outcome))
+        rows.append(f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |")
     where = f"{answer.experiment} at {answer.scale} scale: "
     parts = [
         f"# {answer.experiment}, {answer.scale} scale, seed {answer.setting.seed}",
