@@ -85,7 +85,7 @@ def cpu(n_queries: int, n_patterns: int, width: int, pairs: int) -> None:
         f"{n_queries} queries, {n_patterns} patterns, d = {width}, beta = {beta:.4g}, {torch.get_num_threads()} threads"
     )
     print("epilogue:", "compiled" if built else "eager PyTorch (no C++ compiler here)")
-    truth = exact(queries[:128], patterns, 10, beta)
+    truth = exact(queries[:32], patterns, 10, beta)
 
     def run(k: int, energy: bool):
         return search(queries, patterns, k, beta=beta if energy else None)
@@ -100,7 +100,7 @@ def cpu(n_queries: int, n_patterns: int, width: int, pairs: int) -> None:
             continue
         epilogue.library = lambda library=library: library
         found = run(k, energy)
-        good = verdict(found.index[:128], found.distance[:128], found.energy[:128] if energy else None,
+        good = verdict(found.index[:32], found.distance[:32], found.energy[:32] if energy else None,
                        (truth[0][:, : k + 1], truth[1], truth[2], truth[3]), k, beta)  # fmt: skip
         times = []
         for _ in range(pairs if "eager" not in name else 3):

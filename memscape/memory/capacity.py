@@ -24,7 +24,7 @@ from torch import Tensor
 from memscape.folder import claim, read_json, write_json, write_whole, writing
 from memscape.memory.retrieval import retrieve
 from memscape.progress import Budget, bar, say
-from memscape.theory.measure import Measured, mean, statistic
+from memscape.theory.measure import Measured, mean
 
 RETRIEVED = 0.96
 """Least final overlap m = x.rho/n of a retrieved pattern: at 0.138 n the theory's own overlap is 0.967."""
@@ -177,12 +177,15 @@ def success(
 
 
 def half_point(load: Float[np.ndarray, " K"], shares: Float[np.ndarray, "K R"]) -> float:
-    """Return the load at which mean success falls through one half, by linear interpolation; nan if it never does."""
+    """Return the load at which mean success falls through one half, by linear interpolation.
+
+    Where it ends above one half, along the last piece; nan if success begins below, or does not fall there.
+    """
     mean = shares.mean(1)
-    below = np.flatnonzero((mean[1:] < 0.5) & (mean[:-1] >= 0.5))
-    if len(below) == 0:
+    below = np.flatnonzero(mean[1:] < 0.5)
+    i = below[0] if len(below) else len(mean) - 2
+    if mean[0] < 0.5 or mean[i] <= mean[i + 1]:
         return math.nan
-    i = below[0]
     return float(load[i] + (load[i + 1] - load[i]) * (mean[i] - 0.5) / (mean[i] - mean[i + 1]))
 
 
@@ -225,9 +228,8 @@ def _gather(series: Sequence[Series], done: dict[str, list[float]], seed: int) -
         curves.append(
             Curve(memory=s.memory, n=s.n, flipped=s.flipped, load=load.tolist(), n_patterns=counts, success=measured)
         )
-        if len(have) == len(s.loads) and not math.isnan(half_point(load, table)):
-            point = statistic(table.T, lambda rows, x=load: half_point(x, rows.T), "load", "networks", seed, 1000)
-            half.setdefault((s.memory, s.flipped), {})[s.n] = point
+        if len(have) == len(s.loads) and table[0].mean() >= 0.5 > table.mean(1).min():
+            half.setdefault((s.memory, s.flipped), {})[s.n] = _half(load, table, seed)
     known = {memory: sizes for (memory, _), sizes in half.items() if len(sizes) >= 3}
     return Recall(
         curves=curves,
@@ -236,6 +238,14 @@ def _gather(series: Sequence[Series], done: dict[str, list[float]], seed: int) -
         theory=THEORY,
         left=sum(len(s.loads) for s in series) - sum(len(c.load) for c in curves),
     )
+
+
+def _half(load: np.ndarray, table: np.ndarray, seed: int) -> Measured:
+    """Return the load of one half with its bootstrap over networks; draws whose success does not fall are left out."""
+    rng, n = np.random.default_rng(seed), table.shape[1]
+    low, high = np.nanquantile([half_point(load, table[:, rng.integers(0, n, n)]) for _ in range(1000)], [0.025, 0.975])
+    how = f"95 % bootstrap over {n} networks"
+    return Measured(value=half_point(load, table), unit="load", n=n, low=low, high=high, interval=how)
 
 
 def _extrapolated(memory: str, half: dict[int, Measured]) -> Measured:

@@ -45,10 +45,12 @@ def test_dense_and_exponential_memories_hold_more_than_n_patterns():
 
 
 def test_the_half_point_is_interpolated():
-    """Success 1, 0.75, 0.25: half way between the last two loads."""
+    """Success 1, 0.75, 0.25: half way between the last two loads; 1, 0.75: as far again; no fall: none."""
     shares = np.array([[1.0], [0.75], [0.25]])
     assert half_point(np.array([0.1, 0.2, 0.3]), shares) == pytest.approx(0.25)
-    assert np.isnan(half_point(np.array([0.1, 0.2]), shares[:2]))
+    assert half_point(np.array([0.1, 0.2]), shares[:2]) == pytest.approx(0.3)
+    assert np.isnan(half_point(np.array([0.1, 0.2]), np.ones((2, 1))))
+    assert np.isnan(half_point(np.array([0.1, 0.2]), shares[1:] - 0.5))
 
 
 @pytest.mark.slow
