@@ -33,7 +33,8 @@ test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser"
 
 bench: setup
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	failed=; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
+		test -z "$$failed" || { echo "goals missed by:$$failed"; exit 1; }
 
 docs: setup
 	$(BIN)/python docs/make_pages.py
