@@ -70,6 +70,7 @@ def render(story: Story, answer: Verdict) -> str:
         laws=sections.laws(story),
         advice=advice,
         claims=sections.claims(story),
+        experiment=sections.experiment(story),
         runs=sections.runs(story),
         command=sections.command(story),
         provenance=sections.provenance(story),

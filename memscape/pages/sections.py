@@ -42,7 +42,16 @@ CHIPS = {
 """How a claim's status begins -> the look of its chip."""
 
 
-TOLD = ("plan.json", "fit.json", "advice.json", "audit.json", "profile.json")
+TOLD = (
+    "plan.json",
+    "fit.json",
+    "advice.json",
+    "audit.json",
+    "profile.json",
+    "trajectory.json",
+    "result.json",
+    "criteria.json",
+)
 """Files with a section of their own, or, like a plan, without news beside the runs."""
 
 LONGEST_FACTS = 40
@@ -185,6 +194,31 @@ def claims(story: Story) -> list[dict[str, Any]]:
             }
         )
     return claims
+
+
+def experiment(story: Story) -> dict[str, Any] | None:
+    """What an experiment asked and found: each quantity beside the range in which the claim would be true."""
+    if not story.has("result.json"):
+        return None
+    records, found = story.records, "result.json#"
+    claims = records.first(f"{found}/claims") or {}
+    places = [(id, f"{found}/claims/{step(id)}/{i}") for id, trials in claims.items() for i in range(len(trials))]
+    places += [(None, f"{found}/questions/{step(name)}") for name in records.first(f"{found}/questions") or {}]
+    rows, told = [], []
+    for id, at in places:
+        style = "percent" if str(records.first(f"{at}/measured/unit")).startswith("share") else "sig3"
+        value, low, high = (records.number(f"{at}/measured/{end}", style) for end in ("value", "low", "high"))
+        true = [records.number(f"{at}/{end}", style) for end in ("low", "high")]
+        claim = Cited(id, f"{found}/claims/{step(id)}", "key") if id else None
+        rows.append(
+            [claim, records.text(f"{at}/quantity"), value, low, high, records.text(f"{at}/measured/unit"), *true]
+        )
+        told += (
+            [sentence] if (sentence := records.text(f"{at}/sentence")) and sentence.value not in map(str, told) else []
+        )
+    headings = ["claim", "quantity", "measured", "low", "high", "unit", "true from", "to"]
+    table = Table("experiment", [(h, h in ("claim", "quantity", "unit")) for h in headings], rows)
+    return {"question": records.text(f"{found}/question"), "told": told, "table": table}
 
 
 def runs(story: Story) -> Table | None:

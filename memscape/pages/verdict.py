@@ -88,6 +88,7 @@ def _headline(story: Story) -> Sentence:
             size=size and size.value,
             epochs=number("advice.json#/recommended/epochs/value", "sig2"),
         ),
+        say("{question}", question=story.records.text("result.json#/question")),
         say("{sentence}", sentence=story.records.text("fit.json#/sentence")),
         say(
             "{model} reads this text at {loss} nats per token; the same words shuffled cost it {shuffled}.",

@@ -8,7 +8,7 @@ import numpy as np
 
 from memscape.folder import write_json
 
-PARTS = ("study", "runs", "fit", "advice", "probe", "audit")
+PARTS = ("study", "runs", "fit", "advice", "probe", "audit", "experiment")
 SIZES = (5_120, 14_336, 36_864, 98_304)
 TOKENS = (4_096, 8_192, 16_384, 32_768, 65_536)
 VOCAB = 512
@@ -46,6 +46,8 @@ def make(
         write_json(folder / "trajectory.json", _trajectory())
     if "audit" in parts:
         write_json(folder / "audit.json", {"claims": _CLAIMS})
+    if "experiment" in parts:
+        write_json(folder / "result.json", _EXPERIMENT)
     if "study" in parts:
         write_json(
             folder / "study.json",
@@ -545,3 +547,19 @@ _CLAIMS = [
         "figures": {"exponent": 1.8998},
     },
 ]
+
+
+_TRIAL = {
+    "quantity": "training loss of models that repeat 512 lines",
+    "measured": measured(0.52, "nats/token", 2, 0.26, "95 % t interval over 2 seeds"),
+    "low": 1.0,
+    "high": None,
+    "sentence": "512 lines repeated 74 times are memorised down to 0.520 nats/token.",
+}
+_EXPERIMENT = {
+    "experiment": "question-formation",
+    "scale": "laptop",
+    "question": "Is the loss of 1 a bound?",
+    "claims": {"C27": [_TRIAL]},
+    "questions": {"near 1": _TRIAL | {"measured": measured(0.98, "share of lines", 4, 0.01)}},
+}

@@ -12,7 +12,14 @@ from memscape.pages.grid import best_cells
 from tests.pages.example import PARTS, make, measured
 from tests.pages.provenance import problems
 
-SECTIONS = {"probe": ("map", "text"), "runs": ("grid",), "fit": ("law",), "advice": ("advice",), "audit": ("claims",)}
+SECTIONS = {
+    "probe": ("map", "text"),
+    "runs": ("grid",),
+    "fit": ("law",),
+    "advice": ("advice",),
+    "audit": ("claims",),
+    "experiment": ("experiment",),
+}
 
 
 @pytest.mark.parametrize("parts", [*((part,) for part in PARTS), *itertools.pairwise(PARTS), PARTS])
