@@ -54,6 +54,8 @@ def run_pack(out: str | Path, pack_id: str, device: str, threads: int, until: fl
         budget = Budget(None if until is None else until - time.time())
         with writing(folder / "packs" / pack_id):
             outcome = train(plan, pack, folder, device=device, budget=budget, progress=progress)
+        if outcome.finished:  # a folder of results holds nothing that depends on the clock
+            (folder / "packs" / pack_id / "progress.json").unlink(missing_ok=True)
         if mirror:
             mirror.push(f"packs/{pack_id}/*", *(f"runs/{run_id}/*" for run_id in pack.run_ids))
         return outcome
