@@ -203,12 +203,13 @@ def _outcome(line: Straight, gamma: Measured, found: list[Crossing]) -> Outcome:
         if past:
             against = any(sign * (line.at(c.n_params) - c.ln_d) < -2 * line.scatter for c in past)
             names = ", ".join(format_quantity(c.n_params) for c in past)
-            notes += f" N = {names} cross {side} ({'against' if against else 'as'} the line says) and are left out."
+            told = "against what the line says" if against else "as the line says"
+            notes += f" N = {names}: the crossing lies {side}, {told}, and is left out."
     n = line.freedom + 2
     if gamma.low is None or gamma.high is None:
         return Outcome(name="ill-conditioned", sentence=_flat(n) + notes)
-    told = f"{n} sizes; their D* scatter by {100 * line.scatter:.2g} % around the line.{notes}"
-    return Outcome(name="converged", sentence=told)
+    sentence = f"The D* of {n} sizes scatter by {100 * line.scatter:.2g} % around the line.{notes}"
+    return Outcome(name="converged", sentence=sentence)
 
 
 def _flat(n: int) -> str:

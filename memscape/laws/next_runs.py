@@ -4,7 +4,7 @@ how wide the interval of γ, or of the loss one step beyond the grid, would be w
 >>> from memscape.laws.frontier import frontier
 >>> table = RunTable.read("runs/book")
 >>> next_runs(table, {"frontier": frontier(table)})[0]["sentence"]
-'size ... at data sizes around ... would narrow gamma to ... % of its interval.'
+'Size ... at data sizes around ... would narrow gamma to ... % of its interval.'
 """
 
 import math
@@ -51,7 +51,7 @@ def _for_gamma(ln_n: np.ndarray, line: Straight) -> list[dict[str, Any]]:
         more = spread + (z - line.middle) ** 2 * k / (k + 1)
         shrink = float(stdtrit(line.freedom + 1, 0.975)) / line.t * math.sqrt(spread / more)
         size, data = math.exp(z), math.exp(line.at(math.exp(z)))
-        what = f"size {format_quantity(size)} at data sizes around {format_quantity(data)} would narrow gamma"
+        what = f"Size {format_quantity(size)} at data sizes around {format_quantity(data)} would narrow gamma"
         found.append(_proposal(size, data, "gamma", shrink, what))
     return found
 
@@ -66,7 +66,7 @@ def _for_loss(problem: Problem) -> list[dict[str, Any]]:
     found = []
     for j, (a, b) in zip(law.value(theta, grid)[1][0].T, np.exp(grid.T), strict=True):
         gain = float(g @ inverse @ j) ** 2 / (1 + float(j @ inverse @ j))  # Sherman & Morrison
-        what = f"a run at N = {format_quantity(a)}, D = {format_quantity(b)} would narrow the loss beyond the grid"
+        what = f"A run at N = {format_quantity(a)}, D = {format_quantity(b)} would narrow the loss beyond the grid"
         found.append(_proposal(float(a), float(b), "loss beyond the grid", math.sqrt(max(0.0, 1 - gain / now)), what))
     return found
 

@@ -137,8 +137,13 @@
       const sides = axis === "x" ? [t.x, t.left, t.right] : [t.y, t.low, t.high];
       return sides.filter((name) => typeof name === "string").map((name) => pick(spec, name, t.rows));
     });
-    const values = names.flat().filter((v) => typeof v === "number" && v > 0);
-    return [Math.min(...values), Math.max(...values)];
+    const ends = (values) => { const known = values.filter((v) => typeof v === "number" && v > 0); return [Math.min(...known), Math.max(...known)]; };
+    const [low, high] = ends(names.flat());
+    if (axis === "x") return [low, high];
+    // A band that opens without end would press the line it belongs to flat: it may leave the picture.
+    const drawn = spec.traces.filter((t) => !t.aside && t.y && t.kind !== "band" && !["heat", "tiles"].includes(t.kind)).map((t) => pick(spec, t.y, t.rows));
+    const [least, most] = ends(drawn.flat());
+    return [Math.max(low, least / 4), Math.min(high, most * 4)];
   }
   function logAxis(spec, axis, length) {
     const [low, high] = extent(spec, axis);

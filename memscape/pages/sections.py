@@ -129,9 +129,17 @@ def advice(story: Story) -> dict[str, Any] | None:
     if not story.has("advice.json"):
         return None
     records = story.records
-    styles = {"n_params": "count", "bits": "count", "flops": "count", "memorised_share": "percent", "epochs": "sig2"}
+    styles = {
+        "n_params": "count",
+        "n_params_half": "count",
+        "bits": "count",
+        "flops": "count",
+        "memorised_share": "percent",
+        "epochs": "sig2",
+    }
     names = {
         "n_params": "parameters",
+        "n_params_half": "parameters for half of its bits, by the frontier",
         "fresh_loss": "held-out loss",
         "train_loss": "training loss",
         "floor": "floor of the training loss",

@@ -76,7 +76,7 @@ def test_sizes_outside_the_grid_are_left_out_and_named():
     """Censored sizes are said, with whether the line agrees that they cross there."""
     fit = frontier(planted(1.0, sizes=(*WIDE_SIZES, 30_000_000), data_sizes=WIDE_DATA), sensitivity=False)
     assert fit.n == 6
-    assert "N = 30M cross beyond the grid (as the line says)" in fit.outcome.sentence
+    assert "N = 30M: the crossing lies beyond the grid, as the line says, and is left out." in fit.outcome.sentence
     assert [p.censored for p in fit.curve.points].count("beyond the grid") == 1
 
 
