@@ -108,6 +108,7 @@ def _spread(work: Callable, blocks: list) -> list:
         return list(pool.map(work, blocks))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a step that leaves the numbers is no gain, and is not taken
 def _descend(law, x, y, w, delta, start, tie, number, max_steps, tolerance):
     """Descend in one block; `number` are its problems' numbers in the whole batch, by which a tie knows them."""
     lower, upper, theta = law.lower, law.upper, np.clip(start, law.lower, law.upper)
