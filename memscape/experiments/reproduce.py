@@ -12,7 +12,6 @@ import importlib
 import platform
 import shlex
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +20,7 @@ from memscape.claims.evidence import experimental_status
 from memscape.data import open_corpus
 from memscape.errors import FolderError, PlanError, unknown
 from memscape.experiments.experiment import Experiment, Finding, Scale, Setting, Work
+from memscape.experiments.versions import versions
 from memscape.folder import claim, read_json, write_json, write_whole, writing
 from memscape.models.sizing import parameters
 from memscape.pages import report
@@ -197,11 +197,9 @@ def _answer(this: Experiment, setting: Setting, findings: dict[str, Finding]) ->
     for option, value in setting.model_dump().items():
         if option == "scale" or value != Setting.model_fields[option].default:
             words += [f"--{option}", str(value)]
-    packages = ("memscape", "torch", "transformers", "tokenizers", "numpy", "scipy")
-    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
     return Reproduction(
         experiment=this.name, scale=setting.scale, claims=claims, question=this.question, setting=setting,
-        questions=own, command=shlex.join(words), versions=versions,
+        questions=own, command=shlex.join(words), versions=versions(),
     )  # fmt: skip
 
 

@@ -14,7 +14,6 @@ import re
 import shlex
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from memscape.data import Corpus, open_corpus, split_corpus
 from memscape.errors import FolderError, TableError, unknown
 from memscape.experiments.price import StudyPrice, price_probe
+from memscape.experiments.versions import versions
 from memscape.folder import claim, read_json, write_json, writing
 from memscape.instruments import probe
 from memscape.laws import Advice, advise, fit
@@ -152,10 +152,8 @@ def study(
 
 def _provenance(plan: StudyPlan) -> dict[str, Any]:
     """Return what it takes to make the folder again: the command, and the versions that decide numbers."""
-    packages = ("memscape", "torch", "transformers", "tokenizers", "numpy", "scipy")
     words = ["memscape", "study", "--recipe", plan.recipe, "--corpus", plan.spec, "--model", plan.model]
-    versions = {name: metadata.version(name) for name in packages}
-    return {"command": shlex.join(words), "versions": {"python": platform.python_version(), **versions}}
+    return {"command": shlex.join(words), "versions": versions()}
 
 
 def _advise(n_tokens: int, out: Path) -> Advice:

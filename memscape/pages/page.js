@@ -132,8 +132,10 @@
     : paint + Math.round(alpha * 255).toString(16).padStart(2, "0"));
 
   // Ticks of a logarithmic axis, written out in full: 5k, 10k, 20k; decades alone where there are many.
+  const isMap = (t) => t.kind === "heat" || t.kind === "tiles";
   function extent(spec, axis) {
-    const names = spec.traces.filter((t) => !t.aside && !["heat", "tiles"].includes(t.kind)).flatMap((t) => {
+    const shown = spec.traces.filter((t) => !t.aside && !isMap(t));
+    const names = shown.flatMap((t) => {
       const sides = axis === "x" ? [t.x, t.left, t.right] : [t.y, t.low, t.high];
       return sides.filter((name) => typeof name === "string").map((name) => pick(spec, name, t.rows));
     });
@@ -141,8 +143,7 @@
     const [low, high] = ends(names.flat());
     if (axis === "x") return [low, high];
     // A band that opens without end would press the line it belongs to flat: it may leave the picture.
-    const drawn = spec.traces.filter((t) => !t.aside && t.y && t.kind !== "band" && !["heat", "tiles"].includes(t.kind)).map((t) => pick(spec, t.y, t.rows));
-    const [least, most] = ends(drawn.flat());
+    const [least, most] = ends(shown.filter((t) => t.kind !== "band").flatMap((t) => pick(spec, t.y, t.rows)));
     return [Math.max(low, least / 4), Math.min(high, most * 4)];
   }
   function logAxis(spec, axis, length) {
@@ -182,7 +183,7 @@
     const root_px = parseFloat(getComputedStyle(root).fontSize) / 16; // larger on a wall
     const size = (narrow ? 11 : 13) * root_px;
     const font = { family: getComputedStyle(document.body).fontFamily, size, color: colour("soft") };
-    const heat = ["heat", "tiles"].includes(spec.traces[0].kind);
+    const heat = isMap(spec.traces[0]);
     const height = !narrow ? spec.height * root_px : heat ? spec.height * 1.25 : Math.min(spec.height, 400);
     const right = spec.tagged ? Math.min(widest(spec, size) + 20, 0.42 * width) : 16;
     const axis = (name) => {
@@ -256,8 +257,8 @@
     await Plotly.relayout(plot, { annotations });
   }
   let drawing = Promise.resolve();
-  function redraw() {
-    drawing = drawing.then(async () => { for (const figure of all("figure[data-kind=plot]")) if (figure.offsetParent) await draw(figure); });
+  function redraw(within = document) {
+    drawing = drawing.then(async () => { for (const figure of all("figure[data-kind=plot]", within)) if (figure.offsetParent) await draw(figure); });
     return drawing;
   }
 
@@ -391,7 +392,7 @@
   all("section[id], header[id]").forEach((section) => watch.observe(section));
 
   all("figure[data-kind=passage]").forEach(passage);
-  all("details").forEach((one) => one.addEventListener("toggle", () => { if (one.open && window.Plotly) redraw(); }));
+  all("details").forEach((one) => one.addEventListener("toggle", () => { if (one.open && window.Plotly) redraw(one); }));
   let width = innerWidth;
   addEventListener("resize", () => {
     if (Math.abs(innerWidth - width) > 40) { width = innerWidth; clearTimeout(redraw.later); redraw.later = setTimeout(redraw, 200); }

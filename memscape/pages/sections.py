@@ -221,12 +221,11 @@ def experiment(story: Story) -> dict[str, Any] | None:
         rows.append(
             [claim, records.text(f"{at}/quantity"), value, low, high, records.text(f"{at}/measured/unit"), *true]
         )
-        told += (
-            [sentence] if (sentence := records.text(f"{at}/sentence")) and sentence.value not in map(str, told) else []
-        )
+        told.append(records.text(f"{at}/sentence"))
     headings = ["claim", "quantity", "measured", "low", "high", "unit", "true from", "to"]
     table = Table("experiment", [(h, h in ("claim", "quantity", "unit")) for h in headings], rows)
-    return {"question": records.text(f"{found}/question"), "told": told, "table": table}
+    once = {sentence.value: sentence for sentence in told if sentence}  # a trial may speak to several claims
+    return {"question": records.text(f"{found}/question"), "told": list(once.values()), "table": table}
 
 
 def runs(story: Story) -> Table | None:

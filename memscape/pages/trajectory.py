@@ -1,6 +1,6 @@
 """What changes over training? One instrument a figure, by depth, a line a checkpoint."""
 
-from memscape.pages.citation import say, step
+from memscape.pages.citation import named, say, step
 from memscape.pages.figure import Figure, Table, columns
 from memscape.pages.gather import Story
 
@@ -12,6 +12,7 @@ def figures(story: Story) -> list[Figure]:
     checkpoints = story.records.first(f"{FILE}#/checkpoints") if story.has(FILE) else None
     made = []
     for instrument in (checkpoints or [{}])[0].get("layers", {}):
+        name = named(instrument, f"{FILE}#/checkpoints/0/layers/{step(instrument)}")
         traces, data = [], columns(story.records, site=(f"{FILE}#/sites/*", ""))
         for i, checkpoint in enumerate(checkpoints or []):
             values = f"{FILE}#/checkpoints/{i}/layers/{step(instrument)}/*"
@@ -25,12 +26,10 @@ def figures(story: Story) -> list[Figure]:
                 traces.append(
                     {"kind": "line", "x": "site", "y": key, "look": look, "marks": True, "tag": True, "label": label}
                 )
-        caption = say(
-            "The {name} at each site, a line a checkpoint, the later the deeper.", name=instrument.replace("_", " ")
-        )
-        if traces and caption:
-            axes = {"x": {"scale": "category"}, "y": {"title": instrument.replace("_", " ")}}
-            title = f"{instrument.replace('_', ' ')} over training"
+        caption = say("The {name} at each site, a line a checkpoint, the later the deeper.", name=name)
+        title = say("{name} over training", name=name)
+        if traces and caption and title:
+            axes = {"x": {"scale": "category"}, "y": {"title": name}}
             made.append(Figure(f"trajectory-{instrument}", title, caption, data, traces, axes))
     return made
 

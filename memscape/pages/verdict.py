@@ -169,7 +169,7 @@ def _exponent(story: Story) -> Card | None:
     if told is None:
         return None
     title = Sentence("Size against data")
-    text = say("{told}", told=told) or Sentence("")
+    text = Sentence("{told}", {"told": told})
     gamma = story.records.number(f"{law}/params/gamma/value")
     if gamma is None or "cannot tell" in told.value or "undecided" in told.value:
         return Card(title, Sentence("cannot tell"), "", text, unsure=True)
