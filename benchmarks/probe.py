@@ -3,12 +3,12 @@
     python benchmarks/probe.py [--device cuda] [--shape medium] [--tokens 2000000] [--growth] [--json FILE]
 
 A GPT-2 of random weights reads random tokens: GPT-2 medium in bfloat16 on a GPU, a small one in float32 on a CPU.
-*bare*: the eager forward pass of `transformers`, logits thrown away. *capture*: the same with the moments of all states
-of every layer, the loss of every token and 32,768 kept states, in shards on disk. *heads*: also every head as a search.
-*TransformerLens* (`pip install transformer-lens`; 4.3.0 goes with transformers 5): `run_with_cache` of every layer's
-residual stream, reduced to the same moments, and the same losses; it keeps nothing. All interleaved, three rounds,
-medians. `--growth` captures a text and then one ten times as long, and prints the peak memory of both. The ratios are
-printed last.
+*bare*: the eager forward pass of `transformers`, logits thrown away. *reduced*: the same with the moments of all states
+of every layer and the loss of every token, in shards on disk. *capture*: also 32,768 states of every layer themselves.
+*heads*: also every head as a search. *TransformerLens* (`pip install transformer-lens`; 4.3.0 goes with transformers
+5): `run_with_cache` of every layer's residual stream, reduced to the same moments, and the same losses; it keeps
+nothing. All interleaved, three rounds, medians. `--growth` captures a text and then one ten times as long, and prints
+the peak memory of both. The ratios are printed last.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from memscape.progress import be_quiet
 SHAPES = {"tiny": (4, 256, 4, 4096), "small": (12, 768, 12, 50_257), "medium": (24, 1024, 16, 50_257)}
 """Layers, width, heads, vocabulary."""
 
-USUAL = {"cpu": ("tiny", 16_384, 256, (50_000, 500_000)), "cuda": ("medium", 500_000, 1024, (1_000_000, 10_000_000))}
+USUAL = {"cpu": ("tiny", 16_384, 256, (50_000, 500_000)), "cuda": ("medium", 262_144, 1024, (1_000_000, 10_000_000))}
 """Shape, tokens, tokens a context, and the two lengths of `--growth`, unless asked for otherwise."""
 
 ROUNDS = 3
@@ -161,14 +161,15 @@ def main() -> None:
     batch = max(1, TOKENS_A_BATCH[kind] // length)
     bridge = lens(model, device)
 
-    def captured(watches: tuple = ()) -> None:
+    def captured(**options: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            capture(model, text, Path(folder), watches=watches, watch_contexts=len(text.tokens_CT1))
+            capture(model, text, Path(folder), watch_contexts=len(text.tokens_CT1), **options)
 
     ways: dict[str, Callable[[], None]] = {
         "bare": lambda: bare(model, text, batch),
+        "reduced": lambda: captured(keep=np.arange(0)),
         "capture": captured,
-        "heads": lambda: captured((AttentionWatch(),)),
+        "heads": lambda: captured(watches=(AttentionWatch(),)),
     }
     if bridge is not None:
         ways["TransformerLens"] = lambda: run_with_cache(bridge, text, batch, layers, device)
@@ -183,17 +184,17 @@ def main() -> None:
     found |= {"length": length, "tokens_per_second": rate, "seconds": seconds}
     if kind == "cuda":
         found["gpu"] = torch.cuda.get_device_name()
+    told = [f"{shape} {dtype} on {found.get('gpu', device)}, {text.n_tokens:,} tokens in contexts of {length}"]
+    told += [f"{name:16} {value:12,.0f} tokens/s" for name, value in rate.items()]
+    told += [f"{name} / bare = {rate[name] / rate['bare']:.3f}" for name in rate if name != "bare"]
+    if "TransformerLens" in rate:
+        told.append(f"reduced / TransformerLens = {rate['reduced'] / rate['TransformerLens']:.2f}")
+    print("\n".join(told), flush=True)
     if options.growth:
         found["growth"] = growth(model, length, device, sizes)
+        print("\n".join(told[-3:]))
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1))
-    print(f"{shape} {dtype} on {found.get('gpu', device)}, {text.n_tokens:,} tokens in contexts of {length}")
-    for name, value in rate.items():
-        print(f"{name:16} {value:12,.0f} tokens/s")
-    for name in [n for n in rate if n != "bare"]:
-        print(f"{name} / bare = {rate[name] / rate['bare']:.3f}")
-    if "TransformerLens" in rate:
-        print(f"capture / TransformerLens = {rate['capture'] / rate['TransformerLens']:.2f}")
 
 
 if __name__ == "__main__":

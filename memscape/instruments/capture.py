@@ -10,8 +10,10 @@ Both go to safetensors shards as the pass goes on, so that any corpus fits and a
     states.moments("layer 5").mean.shape        # over all states
 """
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -178,7 +180,9 @@ def capture(
             noted["ids"] = torch.from_numpy(contexts.tokens_CT1[own])
         return noted
 
-    with bar(title, n * length, "tokens") as progress:
+    # A shard is written while the next one is read.
+    with bar(title, n * length, "tokens") as progress, ThreadPoolExecutor(1) as disk:
+        written: Future | None = None
         for i, shard in enumerate(shards):
             path = _shard(folder, i)
             if not path.exists():
@@ -187,8 +191,12 @@ def capture(
                 notes = [read(rows) for rows in shard]
                 names = {name for note in notes for name in note}
                 out = {k: torch.cat([x[k] for x in notes if k in x]).contiguous() for k in sorted(names)}
-                write_whole(path, lambda part, out=out: save_file(out, part))
+                if written is not None:
+                    written.result()
+                written = disk.submit(write_whole, path, lambda part, out=out: save_file(out, part))
             progress.advance(sum(map(len, shard)) * length)
+        if written is not None:
+            written.result()
     return Activations(contexts, folder, sites, len(shards), keep)
 
 
@@ -207,7 +215,7 @@ def _batch(
 
     def reduce(site: str):
         def see(state: Tensor) -> None:
-            variance, mean = torch.var_mean(state.reshape(-1, anatomy.width).float(), 0, correction=0)
+            mean, variance = _moments(state.reshape(-1, anatomy.width))
             noted[f"{site}/mean"], noted[f"{site}/variance"] = mean[None], variance[None]
             if len(keep):
                 noted[site] = state.reshape(shape)[keep]
@@ -231,9 +239,28 @@ def _batch(
     return noted
 
 
+def _has_kernels(values: Tensor) -> bool:
+    return values.is_cuda and find_spec("triton") is not None
+
+
+def _moments(states_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every column, float32."""
+    if _has_kernels(states_ND):
+        from memscape.models.kernels import moments
+
+        return moments(states_ND)
+    variance, mean = torch.var_mean(states_ND.float(), 0, correction=0)
+    return mean, variance
+
+
 def _losses(logits_BTV: Tensor, targets_BT: Tensor, hits: bool) -> dict[str, Tensor]:
-    """Cross-entropies in float32, and hits on demand, a block of tokens at a time."""
+    """Cross-entropies in float32, and hits on demand, on a CPU a block of tokens at a time."""
     flat, wanted = logits_BTV.flatten(0, 1), targets_BT.flatten()
+    if _has_kernels(flat):
+        from memscape.models.kernels import losses
+
+        found = {"loss": losses(flat, wanted).view(targets_BT.shape)}
+        return found | {"hits": logits_BTV.argmax(-1) == targets_BT} if hits else found
     loss, right = torch.empty(len(wanted), device=flat.device), torch.empty_like(wanted, dtype=torch.bool)
     for start in range(0, len(wanted), LOSS_ROWS):
         rows = slice(start, start + LOSS_ROWS)

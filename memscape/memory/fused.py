@@ -48,7 +48,7 @@ class Tiling:
         if width <= 64:
             return cls(128, 128, max(16, triton.next_power_of_2(width)), 128, 4, 3)
         if width <= 128:
-            return cls(128, 128, 128, 128, 4, 2)
+            return cls(128, 128, 128, 64, 4, 2)
         return cls(128, 256, 64, 32, 8, 3, flat=True)
 
 
@@ -158,7 +158,9 @@ def _highest(best: Tensor, count: int) -> tuple[Tensor, Tensor]:
     runs = best.view(len(best), -1, RUN)
     if runs.shape[1] <= count:
         return best.topk(count, dim=1)
-    chosen = runs.amax(2).topk(count, dim=1).indices
+    highest = torch.empty(runs.shape[:2], dtype=best.dtype, device=best.device)
+    kernels.summits[(triton.cdiv(highest.numel(), 256),)](best, highest, highest.numel(), RUN=RUN, ROWS=256)
+    chosen = highest.topk(count, dim=1).indices
     values, spots = runs.gather(1, chosen[:, :, None].expand(-1, -1, RUN)).flatten(1).topk(count, dim=1)
     return values, chosen.gather(1, spots // RUN) * RUN + spots % RUN
 

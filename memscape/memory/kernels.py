@@ -1,4 +1,4 @@
-"""The Triton kernels behind `fused`: prepare, scan, rescore, refine, conclude.
+"""The Triton kernels behind `fused`: prepare, scan, summits, rescore, refine, conclude.
 
 Each is one pass over what it names; `fused` launches them in this order. TRITON_INTERPRET=1 runs them on a CPU.
 """
@@ -117,6 +117,16 @@ def scan(
         at = span_number * n_queries + safe_row
         tl.store(level + at, highest, mask=row < n_queries)
         tl.store(total + at, tl.sum(mass * tl.exp2(top - highest[:, None]), 1), mask=row < n_queries)
+
+
+@triton.jit
+@no_type_check
+def summits(best, highest, n_runs, RUN: tl.constexpr, ROWS: tl.constexpr):
+    """The highest value of every run of neighbouring groups."""
+    run = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    inside = run < n_runs
+    values = tl.load(best + run[:, None] * RUN + tl.arange(0, RUN)[None, :], mask=inside[:, None], other=FAR)
+    tl.store(highest + run, tl.max(values, 1), mask=inside)
 
 
 @triton.jit

@@ -1,9 +1,9 @@
-"""GPU kernels for what PyTorch does slowly at small sizes: attention over short sequences, and loss with its gradient.
+"""GPU kernels for what PyTorch does slowly: attention over short sequences, losses of tokens, moments of states.
 
 `short_attention` keeps one head's whole score square on the chip, reads queries, keys and values where the
 projection left them and writes their gradients there. `loss_and_gradient` reads each row of logits once and writes
-the gradient. Both are Triton; on a CPU they run under its interpreter (TRITON_INTERPRET=1), which is how the tests
-check them.
+the gradient; `losses` does without. `moments` reads half-precision states once, where PyTorch widens them in memory
+first. All are Triton; on a CPU they run under its interpreter (TRITON_INTERPRET=1), which is how the tests check them.
 """
 
 # Triton's language is not Python's: a type checker reads slices and launches of kernels wrongly.
@@ -121,11 +121,10 @@ short_attention.register_autograd(_differentiate, setup_context=_keep)
 
 
 @triton.jit
-def _loss(logits, targets, weights, z_weights, nll, d_logits, V, BLOCK: tl.constexpr):
+def _loss(logits, targets, weights, z_weights, nll, d_logits, V, BLOCK: tl.constexpr, GRADIENT: tl.constexpr):
     """One row of logits: online logsumexp, then the gradient while the row is still in cache."""
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + row)
-    weight, z_weight = tl.load(weights + row), tl.load(z_weights + row)
     top, total = -float("inf"), 0.0
     for start in range(0, V, BLOCK):
         c = start + tl.arange(0, BLOCK)
@@ -136,12 +135,14 @@ def _loss(logits, targets, weights, z_weights, nll, d_logits, V, BLOCK: tl.const
     lse = top + tl.log(total)
     hit = tl.load(logits + row * V + tl.maximum(target, 0)).to(tl.float32)
     tl.store(nll + row, tl.where(target >= 0, lse - hit, 0.0))
-    factor = weight + 2.0 * z_weight * lse
-    for start in range(0, V, BLOCK):
-        c = start + tl.arange(0, BLOCK)
-        x = tl.load(logits + row * V + c, mask=c < V, other=-float("inf")).to(tl.float32)
-        g = tl.exp(x - lse) * factor - tl.where(c == target, weight, 0.0)
-        tl.store(d_logits + row * V + c, g.to(d_logits.dtype.element_ty), mask=c < V)
+    if GRADIENT:
+        weight, z_weight = tl.load(weights + row), tl.load(z_weights + row)
+        factor = weight + 2.0 * z_weight * lse
+        for start in range(0, V, BLOCK):
+            c = start + tl.arange(0, BLOCK)
+            x = tl.load(logits + row * V + c, mask=c < V, other=-float("inf")).to(tl.float32)
+            g = tl.exp(x - lse) * factor - tl.where(c == target, weight, 0.0)
+            tl.store(d_logits + row * V + c, g.to(d_logits.dtype.element_ty), mask=c < V)
 
 
 def loss_and_gradient(
@@ -151,11 +152,61 @@ def loss_and_gradient(
 
     Rows with target -1 have nll 0; give them weight 0. The gradient has the logits' dtype; sums are single precision.
     """
+    gradient = torch.empty_like(logits_NV)
+    return _losses(logits_NV, targets_N, weights_N, z_weights_N, gradient), gradient
+
+
+def losses(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """Return -ln p(target) of each row in nats, summed in single precision; 0 for target -1."""
+    return _losses(logits_NV.contiguous(), targets_N)
+
+
+def _losses(logits_NV: Tensor, targets_N: Tensor, *of_gradient: Tensor) -> Tensor:
     N, V = logits_NV.shape
     nll = torch.empty(N, dtype=torch.float32, device=logits_NV.device)
-    gradient = torch.empty_like(logits_NV)
     block = min(4096, triton.next_power_of_2(V))
+    weights, z_weights, gradient = of_gradient or (nll, nll, nll)
     _loss[(N,)](
-        logits_NV, targets_N, weights_N, z_weights_N, nll, gradient, V, block, num_warps=max(1, min(8, block // 256))
-    )
-    return nll, gradient
+        logits_NV, targets_N, weights, z_weights, nll, gradient, V, block, bool(of_gradient),
+        num_warps=max(1, min(8, block // 256)),
+    )  # fmt: skip
+    return nll
+
+
+@triton.jit
+def _moments(states, means, squares, N, D, span, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Mean and summed squared deviations of some columns over one span of rows, a block of rows joined at a time."""
+    part, c = tl.program_id(0), tl.program_id(1) * COLS + tl.arange(0, COLS)
+    mean, square = tl.zeros((COLS,), tl.float32), tl.zeros((COLS,), tl.float32)
+    first = part * span
+    seen = 0.0
+    for start in range(first, tl.minimum(first + span, N), ROWS):
+        r = start + tl.arange(0, ROWS)
+        real = (r < tl.minimum(first + span, N))[:, None] & (c < D)[None, :]
+        x = tl.load(states + r[:, None].to(tl.int64) * D + c[None, :], mask=real, other=0.0).to(tl.float32)
+        n = tl.minimum(tl.minimum(first + span, N) - start, ROWS).to(tl.float32)
+        own = tl.sum(x, 0) / n
+        away = tl.where(real, x - own[None, :], 0.0)
+        step = own - mean
+        square += tl.sum(away * away, 0) + step * step * seen * n / (seen + n)
+        mean += step * n / (seen + n)
+        seen += n
+    tl.store(means + part * D + c, mean, mask=c < D)
+    tl.store(squares + part * D + c, square, mask=c < D)
+
+
+SPAN = 512
+"""Rows of states that one program of `moments` goes through."""
+
+
+def moments(states_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance (D,) of every column, single precision, joined from spans of `SPAN` rows."""
+    states_ND = states_ND.contiguous()
+    N, D = states_ND.shape
+    parts = triton.cdiv(N, SPAN)
+    means, squares = torch.empty(2, parts, D, dtype=torch.float32, device=states_ND.device).unbind()
+    _moments[(parts, triton.cdiv(D, 64))](states_ND, means, squares, N, D, SPAN, ROWS=64, COLS=64)
+    shares = means.new_full((parts, 1), SPAN / N)
+    shares[-1] = (N - (parts - 1) * SPAN) / N
+    mean = (shares * means).sum(0)
+    return mean, squares.sum(0) / N + (shares * (means - mean).square()).sum(0)

@@ -89,7 +89,7 @@ from memscape.memory.fused import Tiling
 
 DOUBLE, FLAG, LONG, SMALL = {"energy", "error", "missed"}, {"proven"}, {"groups", "spots", "index"}, \
     {"query_groups", "pattern_groups", "self_index"}
-WHOLE = {"n_queries", "n_patterns", "n_groups", "span", "n_taken", "n_peaks", "n_kept", "n_spans", "n_rows"}
+WHOLE = {"n_queries", "n_patterns", "n_groups", "span", "n_taken", "n_peaks", "n_kept", "n_spans", "n_rows", "n_runs"}
 REAL = {"scale", "sigma", "beta", "gap", "residue", "summing"}
 
 def build(kernel, warps=4, stages=3, double=(), **constants):
@@ -115,6 +115,7 @@ for width, split in ((64, False), (100, False), (1024, False), (1024, True)):
     assert "wgmma.mma_async" in built.asm["ptx"]
     assert built.metadata.shared < 227 * 1024
     build(kernels.rescore, K=10, D=width, BK=64, GROUP=cut.GROUP, **masks)
+    build(kernels.summits, RUN=16, ROWS=256)
     build(kernels.refine, double={"distance"}, D=width, BK=64, GROUP=cut.GROUP)
     build(kernels.prepare, D=width, BK=128, ROWS=32, SPLIT=split)
 for whole in (True, False):

@@ -37,12 +37,20 @@ for N, V in ((7, 264), (5, 5000)):
     (d_want,) = torch.autograd.grad(objective, logits)
     assert torch.allclose(nll, want, atol=1e-5)
     assert torch.allclose(gradient, d_want, atol=1e-5), (gradient - d_want).abs().max()
+    assert torch.equal(k.losses(logits.detach(), targets), nll)
+
+for N, D in ((1, 3), (700, 70), (1024, 64)):
+    states = (1000 + torch.randn(N, D)) * torch.arange(1, D + 1)
+    mean, variance = k.moments(states)
+    want, around = states.double().mean(0), states.double().var(0, correction=0)
+    assert torch.allclose(mean.double(), want, rtol=1e-6), (mean - want).abs().max()
+    assert torch.allclose(variance.double(), around, rtol=1e-3), (variance / around - 1).abs().max()
 print("equal")
 """
 
 
 def test_kernels_equal_plain_pytorch():
-    """Short attention and its gradient, loss and its gradient, odd sizes and padding included."""
+    """Short attention, loss, their gradients, and moments far from zero; odd sizes and padding included."""
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
