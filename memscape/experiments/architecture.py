@@ -4,16 +4,16 @@ The paper's theory has no skip or lateral connections, no mixture of experts, no
 attention, and its Remark 2 names normalisation. In theory a skip is a damped mean shift, soft experts are a weighted
 union, and rotary positions leave the key norms alone. Here each variant is trained beside the same base, a GPT-2 shape:
 on uniform random tokens, four bits of them per parameter of the base, for the bits it holds; and on text, for the
-distance between its states and the share of steps in which the energy falls beyond the straight line.
+distance between its states and the share of steps in which the energy falls beyond the straight line. Beside each
+stands the same variant with untrained weights: what it shows too, training did not make.
 """
 
 import math
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over
 from memscape.models import parameters, scaled
-from memscape.theory.measure import Measured
 from memscape.training import Plan, RunConfig
 from memscape.training.recipes import rates
 
@@ -63,25 +63,25 @@ CRITERIA = tuple(
 
 def plan(setting: Setting) -> Plan:
     """Return every variant on random tokens and on text, some seeds each."""
-    width, depth, length, epochs, text_steps, n_seeds = {
-        "smoke": (12, 2, 16, 20, 40, 1),
-        "laptop": (24, 4, 32, 100, 400, 3),
-        "gpu": (64, 4, 64, 400, 4_000, 5),
-        "paper": (768, 12, 1_024, 100, 100_000, 3),
+    width, depth, length, batch, epochs, n_text, text_steps, n_seeds = {
+        "smoke": (12, 2, 16, 16, 20, 16_384, 40, 1),
+        "laptop": (24, 4, 32, 16, 100, 400_000, 400, 3),
+        "gpu": (64, 4, 64, 128, 150, 4_000_000, 600, 5),
+        "paper": (768, 12, 1_024, 16, 100, 400_000, 100_000, 3),
     }[setting.scale]
     runs = []
     names = IN_SMOKE if setting.scale == "smoke" else tuple(VARIANTS)
     base = scaled(width, V + 1, length, n_layers=depth)
     n_random = round(FULL * parameters(base).total / 6 / length) * length
-    n_text = 16_384 if setting.scale == "smoke" else 400_000
     for name, seed in product(names, setting.seeds(n_seeds)):
-        common = {"seed": seed, "data_seed": setting.seed, "learning_rate": rates(base, (0.7,))[0], "batch_size": 16}
+        common = {"seed": seed, "data_seed": setting.seed, "learning_rate": rates(base, (0.7,))[0]}
         common |= {"evaluations": 4, "n_evaluated": 32 if setting.scale == "smoke" else 256, "warmup": 20}
+        common |= {"batch_size": batch}
         runs += [
             RunConfig(
                 run_id=f"{name}-random-s{seed}", model=scaled(width, V + 1, length, n_layers=depth, **VARIANTS[name]),
                 corpus=f"random:{V}", tokenizer="ids", n_tokens=n_random,
-                steps=max(80, round(epochs * n_random / (16 * length))), **common,
+                steps=max(80, round(epochs * n_random / (batch * length))), **common,
             ),
             RunConfig(
                 run_id=f"{name}-text-s{seed}", model=scaled(width, 264, length, n_layers=depth, **VARIANTS[name]),
@@ -91,65 +91,87 @@ def plan(setting: Setting) -> Plan:
     return Plan.of(runs, name="architecture", pack_size=1 if setting.scale == "paper" else n_seeds)
 
 
+class Shape(NamedTuple):
+    """What a probe shows of one run, and of the same model with untrained weights."""
+
+    radius: float
+    """Median distance to the nearest state of another document after the final norm, halved."""
+    excess: float
+    """Share of steps in which the energy falls, beyond the straight line."""
+    untrained_radius: float
+    untrained_excess: float
+
+
 def measure(work: Work) -> dict[str, Finding]:
     """Return how each variant differs from the base of the same seed."""
-    small = work.setting.scale == "smoke"
-    size = 384 if small else 4_096
-    reading: dict[str, Any] = {
-        "instruments": ("radius", "descent"), "limit": size, "nulls": size, "queries": 48 if small else 512,
-    }  # fmt: skip
     bits: dict[str, dict[int, dict]] = {}
-    shape: dict[str, dict[int, tuple[float, float]]] = {}
+    shapes: dict[str, dict[int, Shape]] = {}
     for row in work.runs:
         name, kind = row["run_id"].split("-")[:2]
-        if row["status"] == "diverged":
-            continue
-        if kind == "random":
-            bits.setdefault(name, {})[row["seed"]] = row
-        else:
-            profile = work.probe(row["run_id"], **reading)
-            radius = profile.layers[-1].radius
-            trained = radius.trained.value if radius is not None and radius.trained is not None else math.nan
-            fall = (profile.descent or {}).get("trained")
-            shape.setdefault(name, {})[row["seed"]] = (trained, fall["excess"].value if fall else math.nan)
+        if row["status"] != "diverged":
+            if kind == "random":
+                bits.setdefault(name, {})[row["seed"]] = row
+            else:
+                shapes.setdefault(name, {})[row["seed"]] = _shape(work, row["run_id"])
     found = {}
     for name in VARIANTS:
         if name != "base":
-            found |= _compared(name, bits, shape)
+            found |= _compared(name, bits, shapes)
     return found
 
 
-def _compared(name: str, bits: dict[str, dict], shape: dict[str, dict]) -> dict[str, Finding]:
+def _shape(work: Work, run_id: str) -> Shape:
+    small = work.setting.scale == "smoke"
+    size = 384 if small else 4_096
+    profile = work.probe(
+        run_id, instruments=("radius", "descent"), limit=size, nulls=size, queries=48 if small else 512
+    )
+    radius, descent = profile.layers[-1].radius, profile.descent or {}
+    far = [m.value if m else math.nan for m in (radius and radius.trained, radius and radius.untrained)]
+    falls = [descent[who]["excess"].value if descent.get(who) else math.nan for who in ("trained", "untrained")]
+    return Shape(far[0], falls[0], far[1], falls[1])
+
+
+def _compared(name: str, bits: dict[str, dict], shapes: dict[str, dict]) -> dict[str, Finding]:
     """Return the three findings of one variant; n = 0 where it was not trained at this scale."""
     mine, base = bits.get(name, {}), bits["base"]
     held = over([row["bits_per_param"] / base[s]["bits_per_param"] for s, row in mine.items() if s in base], "1")
-    pairs = [(pair, shape["base"][s]) for s, pair in shape.get(name, {}).items() if s in shape["base"]]
-    radius, fall = over([a[0] / b[0] for a, b in pairs], "1"), over([a[1] - b[1] for a, b in pairs], "share of steps")
     if not mine:
         return {
             f"{name}-{what}": Finding(held, f"{name} is not trained.") for what in ("capacity", "radius", "descent")
         }
+    pairs = [(shape, shapes["base"][s]) for s, shape in shapes.get(name, {}).items() if s in shapes["base"]]
+    radius = over([a.radius / b.radius for a, b in pairs], "1")
+    fall = over([a.excess - b.excess for a, b in pairs], "share of steps")
+    untrained = over([a.untrained_radius / b.untrained_radius for a, b in pairs], "1").value
+    own = over([a.radius / a.untrained_radius for a, _ in pairs], "1").value
+    falls = over([a.excess for a, _ in pairs], "1").value, over([a.untrained_excess for a, _ in pairs], "1").value
     one, other = next(iter(mine.values())), next(iter(base.values()))
-    each: tuple[tuple[str, Measured, str], ...] = (
-        (
-            "capacity", held, f"{name} holds {one['bits_per_param']:.2f} bits per parameter of "
-            f"{one['n_params_total']:,}, the base {other['bits_per_param']:.2f} of "
-            f"{other['n_params_total']:,}: {one['memorised_bits'] / other['memorised_bits']:.2f} times its bits.",
+    return {
+        f"{name}-capacity": Finding(
+            held,
+            f"{name} holds {one['bits_per_param']:.2f} bits per parameter of {one['n_params_total']:,}, the base "
+            f"{other['bits_per_param']:.2f} of {other['n_params_total']:,}: "
+            f"{one['memorised_bits'] / other['memorised_bits']:.2f} times its bits.",
         ),
-        ("radius", radius, f"{name}: its states lie {radius.value:.2f} times as far apart as the base's."),
-        (
-            "descent", fall, f"{name}: beyond the straight line its energy falls in {fall.value:+.2f} of the steps "
-            "compared with the base.",
+        f"{name}-radius": Finding(
+            radius,
+            f"{name}: its states lie {radius.value:.2f} times as far apart as the base's, with untrained weights "
+            f"{untrained:.2f} times; training takes its own distance to {own:.2f} times.",
         ),
-    )  # fmt: skip
-    return {f"{name}-{what}": Finding(measured, told) for what, measured, told in each}
+        f"{name}-descent": Finding(
+            fall,
+            f"{name}: beyond the straight line its energy falls in {falls[0]:+.2f} of the steps, with untrained "
+            f"weights in {falls[1]:+.2f}; that is {fall.value:+.2f} compared with the base.",
+        ),
+    }
 
 
 EXPERIMENT = Experiment(
     name="architecture",
     question="Which parts of a transformer change its descent, its capacity, its radius?",
     criteria=CRITERIA,
-    minutes={"smoke": 0.5, "laptop": 9, "gpu": 20},
+    minutes={"smoke": 0.5, "laptop": 9, "gpu": 5},
     plan=plan,
     measure=measure,
 )

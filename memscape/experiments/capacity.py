@@ -50,10 +50,10 @@ def plan(setting: Setting) -> Plan:
     widths, ratios, epochs, n_seeds = {
         "smoke": ((12, 16), (FITS, 2.0, FULL), 60, 2),
         "laptop": ((12, 16, 24, 32), (FITS, 1.0, 2.0, FULL), 100, 2),
-        "gpu": ((16, 32, 48, 64, 96, 128), (FITS, 1.0, 2.0, FULL, 2 * FULL), 1_000, 3),
+        "gpu": ((16, 24, 32, 48, 64, 96), (FITS, 1.0, 2.0, FULL, 2 * FULL), 600, 3),
         "paper": ((64, 128, 256, 512), (FITS, 1.0, 2.0, FULL, 2 * FULL, 4 * FULL), 4_000, 3),
     }[setting.scale]
-    batch = 32 if setting.scale in ("smoke", "laptop") else 64
+    batch = {"gpu": 128, "paper": 64}.get(setting.scale, 32)
     runs = []
     for width, ratio, seed in product(widths, ratios, setting.seeds(n_seeds)):
         model = scaled(width, vocab_size=V + 1, seq_len=T)
@@ -128,7 +128,7 @@ EXPERIMENT = Experiment(
     name="capacity",
     question="Does training store its samples as patterns, and how many bits per parameter?",
     criteria=CRITERIA,
-    minutes={"smoke": 0.3, "laptop": 6, "gpu": 15},
+    minutes={"smoke": 0.3, "laptop": 6, "gpu": 3},
     plan=plan,
     measure=measure,
 )

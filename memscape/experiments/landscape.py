@@ -54,7 +54,7 @@ def plan(setting: Setting) -> Plan:
     width, length, first, points, steps, batch, n_seeds = {
         "smoke": (16, 16, 128, 5, 150, 16, 2),
         "laptop": (32, 32, 640, 9, 1_500, 16, 3),
-        "gpu": (128, 64, 20_480, 9, 20_000, 64, 5),
+        "gpu": (128, 64, 20_480, 9, 5_000, 64, 3),
         "paper": (768, 1_024, 10_240_000, 9, 50_000, 64, 5),
     }[setting.scale]
     grid = np.geomspace(first, first * 10**DECADES, points)
@@ -206,7 +206,7 @@ EXPERIMENT = Experiment(
     name="landscape",
     question="Has the training loss over data size the interior minimum of Proposition 4?",
     criteria=CRITERIA,
-    minutes={"smoke": 0.2, "laptop": 5, "gpu": 10},
+    minutes={"smoke": 0.2, "laptop": 5, "gpu": 3},
     plan=plan,
     measure=measure,
 )

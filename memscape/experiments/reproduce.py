@@ -18,13 +18,13 @@ from typing import get_args
 from memscape.claims import ExperimentResult, Trial
 from memscape.claims.evidence import experimental_status
 from memscape.data import open_corpus
-from memscape.errors import FolderError, PlanError, unknown
+from memscape.errors import FolderError, MemscapeError, PlanError, unknown
 from memscape.experiments.experiment import Experiment, Finding, Scale, Setting, Work
 from memscape.experiments.versions import versions
 from memscape.folder import claim, read_json, write_json, write_whole, writing
 from memscape.models.sizing import parameters
 from memscape.pages import report
-from memscape.progress import Budget, OutOfBudget
+from memscape.progress import Budget, OutOfBudget, say
 from memscape.training import Plan, Runs, sweep
 from memscape.training.price import memory
 
@@ -131,7 +131,10 @@ def reproduce(
             write_whole(out / "table.csv", lambda part: frame.to_csv(part, index=False, float_format="%.6g"))
         write_whole(out / "README.md", lambda part: part.write_text(_page(answer, minutes), encoding="utf-8"))
         write_json(out / "result.json", answer)
-        report(out)
+        try:
+            report(out)
+        except MemscapeError as problem:  # the page is drawn from what stands by now
+            say(f"{problem} The result is complete: {out / 'result.json'}.")
     return answer
 
 

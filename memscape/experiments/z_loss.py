@@ -118,7 +118,7 @@ EXPERIMENT = Experiment(
     name="z-loss",
     question="Does z-loss move the floor of the cross-entropy?",
     criteria=CRITERIA,
-    minutes={"smoke": 0.2, "laptop": 4, "gpu": 3},
+    minutes={"smoke": 0.2, "laptop": 4, "gpu": 1},
     plan=plan,
     measure=measure,
 )
