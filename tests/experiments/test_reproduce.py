@@ -2,15 +2,20 @@
 
 import contextlib
 import json
+import platform
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
+import memscape
 from memscape.claims import ExperimentResult, audit
-from memscape.errors import CorpusError, FolderError, PlanError
+from memscape.errors import CorpusError, FolderError, MemscapeError, PlanError
 from memscape.experiments import NAMES, cost, named, reproduce
 from memscape.experiments.experiment import Criterion, Finding, Setting, over, slope
+from memscape.experiments.versions import versions
+from memscape.pages import page
 from memscape.progress import OutOfBudget
 from memscape.theory.measure import Measured
 
@@ -53,6 +58,30 @@ def test_a_stopped_experiment_ends_as_one_left_alone(tmp_path):
     reproduce("z-loss", whole, scale="smoke")
     for name in ("result.json", "table.csv", "criteria.json"):
         assert (out / name).read_text() == (whole / name).read_text()
+
+
+@pytest.mark.slow
+def test_without_a_page_the_result_stands(tmp_path, monkeypatch, capsys):
+    """Where the page cannot be drawn verdict, table and text are kept, and one line says what is missing."""
+
+    def missing() -> str:
+        raise MemscapeError("expected the package plotly, found none.")
+
+    monkeypatch.setattr(page, "_plotly", missing)
+    reproduce("capacity", tmp_path, scale="smoke")
+    assert "package plotly, found none. The result is complete" in capsys.readouterr().err
+    assert {"result.json", "table.csv", "README.md"} <= {path.name for path in tmp_path.iterdir()}
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_checkout_that_is_not_installed_knows_its_version(monkeypatch):
+    """memscape's own version is in its source; a package that is not there is left out."""
+
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert versions() == {"python": platform.python_version(), "memscape": memscape.__version__}
 
 
 @pytest.mark.parametrize("name", NAMES)
