@@ -23,7 +23,7 @@ from torch import Tensor
 from memscape.memory import kernels
 from memscape.memory.pairs import Pairs
 from memscape.memory.rounding import Asked
-from memscape.memory.union import Neighbours, ranked
+from memscape.memory.union import TIE, Neighbours, ranked
 
 LOG2E = math.log2(math.e)
 RUN = 16
@@ -69,8 +69,8 @@ class Operands:
     @classmethod
     def of(cls, pairs: Pairs, split: bool) -> "Operands":
         """Return 16-bit operands as they are stored, or centred and split in two bfloat16 parts."""
+        p, p_norm = _parts(pairs.patterns, pairs, split)  # the longer work first: what follows is launched meanwhile
         x, x_norm = _parts(pairs.queries, pairs, split)
-        p, p_norm = _parts(pairs.patterns, pairs, split)
         unit, width = 2.0**-24, pairs.queries.shape[1]  # tensor cores cut off, but only once in 16 terms
         if not split:
             return cls(x, p, x_norm, p_norm, gap=(width + 32) * unit, residue=0.0)
@@ -100,8 +100,7 @@ def fused(
     n_groups = triton.cdiv(n_patterns, cut.GROUP)
     n_padded = triton.cdiv(n_groups, RUN) * RUN
     n_blocks = triton.cdiv(n_queries, cut.BQ)
-    n_spans = max(1, min(triton.cdiv(n_patterns, cut.BM), triton.cdiv(16 * _processors(x.device), n_blocks)))
-    span = triton.cdiv(triton.cdiv(n_patterns, n_spans), cut.BM) * cut.BM
+    span = _span(triton.cdiv(n_patterns, cut.BM), n_blocks, _processors(x.device)) * cut.BM
     n_spans = triton.cdiv(n_patterns, span)
     sigma = (beta or 1.0) * LOG2E
     new = {"dtype": torch.float32, "device": x.device}
@@ -112,7 +111,7 @@ def fused(
     masks = [nothing if m is None else m for m in _small(pairs)]
     flags = {"GROUPS": pairs.query_groups is not None, "SELF": pairs.self_index is not None}
     kernels.scan[(n_blocks, n_spans)](
-        parts.queries, parts.patterns, parts.pattern_norm * sigma, *masks, best, level, total,
+        parts.queries, parts.patterns, parts.pattern_norm, *masks, best, level, total,
         n_queries, n_patterns, n_padded, span, 2 * sigma,
         D=width, SPLIT=split, BQ=cut.BQ, BM=cut.BM, BK=cut.BK, GROUP=cut.GROUP,
         ENERGY=beta is not None, **flags, OPERAND=_operand(parts.queries), FLAT=cut.flat,
@@ -129,14 +128,14 @@ def fused(
         x, p, groups, peaks, parts.query_norm, *masks, rough, n_patterns, n_taken, n_peaks, *bounds,
         K=k, D=width, BK=step, GROUP=cut.GROUP, **flags,
     )  # fmt: skip
-    rough, spots = rough.topk(min(k + 9, rough.shape[1]), dim=1, largest=False)
+    rough, spots = _pick(rough, min(k + 9, rough.shape[1]), sign=-1)
     distance = torch.empty(rough.shape, dtype=torch.float64, device=x.device)
     index = torch.empty_like(spots)
     kernels.refine[rough.shape](
         x, p, groups, spots, rough, distance, index, n_patterns, rough.shape[1], n_peaks,
         D=width, BK=step, GROUP=cut.GROUP,
     )  # fmt: skip
-    distance, index = ranked(distance, index, k)
+    distance, index = _ranked(distance, index, k)
 
     proven = torch.empty(n_queries, dtype=torch.bool, device=x.device)
     energy, error, missed = torch.empty(3, n_queries, dtype=torch.float64, device=x.device).unbind()
@@ -153,16 +152,57 @@ def fused(
     return Neighbours(distance, index, proven, beta, energy, error), settled
 
 
+def _span(n_tiles: int, n_blocks: int, processors: int) -> int:
+    """Return the tiles a program walks over: 4 to 16 rounds of programs, whichever leaves fewest idle at the end."""
+    spans = {triton.cdiv(n_tiles, max(1, min(n_tiles, turns * processors // n_blocks))) for turns in range(4, 17)}
+    return min(spans, key=lambda span: (triton.cdiv(triton.cdiv(n_tiles, span) * n_blocks, processors) * span, span))
+
+
 def _highest(best: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the `count` highest of each row and their places: they lie in the `count` runs with the highest maxima."""
-    runs = best.view(len(best), -1, RUN)
-    if runs.shape[1] <= count:
-        return best.topk(count, dim=1)
-    highest = torch.empty(runs.shape[:2], dtype=best.dtype, device=best.device)
+    n_runs = best.shape[1] // RUN
+    if n_runs <= count:
+        return _pick(best, count)
+    highest = best.new_empty(len(best), n_runs)
     kernels.summits[(triton.cdiv(highest.numel(), 256),)](best, highest, highest.numel(), RUN=RUN, ROWS=256)
-    chosen = highest.topk(count, dim=1).indices
-    values, spots = runs.gather(1, chosen[:, :, None].expand(-1, -1, RUN)).flatten(1).topk(count, dim=1)
-    return values, chosen.gather(1, spots // RUN) * RUN + spots % RUN
+    return _pick(best, count, runs=_pick(highest, count)[1])
+
+
+WIDEST = 4096
+"""Values of a row of which one warp or a few pick the best faster than a general selection, which launches dozens."""
+
+
+def _pick(values: Tensor, count: int, sign: int = 1, runs: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the `count` highest (sign 1) or lowest (-1) of each row and their places; of the chosen runs, if given."""
+    n_rows, n = values.shape
+    n_runs = 0 if runs is None else runs.shape[1]
+    looked = n_runs * RUN or n
+    if looked > WIDEST or count > 64:
+        if runs is None:
+            return values.topk(count, dim=1, largest=sign > 0)
+        found, spots = (
+            values.view(n_rows, -1, RUN).gather(1, runs[:, :, None].expand(-1, -1, RUN)).flatten(1).topk(count)
+        )
+        return found, runs.gather(1, spots // RUN) * RUN + spots % RUN
+    best = values.new_empty(n_rows, count)
+    places = torch.empty(n_rows, count, dtype=torch.int64, device=values.device)
+    size = max(32, triton.next_power_of_2(looked))
+    kernels.pick[(n_rows,)](
+        values, places if runs is None else runs, best, places, n, n_runs, count, SIGN=sign,
+        RUN=1 if runs is None else RUN, N=size, num_warps=max(1, size // 1024),
+    )  # fmt: skip
+    return best, places
+
+
+def _ranked(distance: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`ranked` in one launch where rows are short."""
+    n_rows, n = distance.shape
+    if n > 128 or n < k:
+        return ranked(distance, index, k)
+    near, places = distance.new_empty(n_rows, k), index.new_empty(n_rows, k)
+    size = max(16, triton.next_power_of_2(n))
+    kernels.rank[(n_rows,)](distance, index, near, places, n, K=k, N=size, TIE=TIE, num_warps=1 if size < 64 else 4)
+    return near, places
 
 
 def _small(pairs: Pairs) -> list[Tensor | None]:

@@ -1,4 +1,4 @@
-"""The Triton kernels behind `fused`: prepare, scan, summits, rescore, refine, conclude.
+"""The Triton kernels behind `fused`: prepare, scan, summits, pick, rescore, refine, rank, conclude.
 
 Each is one pass over what it names; `fused` launches them in this order. TRITON_INTERPRET=1 runs them on a CPU.
 """
@@ -52,12 +52,12 @@ def _load(rows, at, inside, WHOLE: tl.constexpr):
 @triton.jit
 @no_type_check
 def scan(
-    queries, patterns, bias, query_groups, pattern_groups, self_index, best, level, total,
+    queries, patterns, norm, query_groups, pattern_groups, self_index, best, level, total,
     n_queries, n_patterns, n_groups, span, scale,
     D: tl.constexpr, SPLIT: tl.constexpr, BQ: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
     ENERGY: tl.constexpr, GROUPS: tl.constexpr, SELF: tl.constexpr, OPERAND: tl.constexpr, FLAT: tl.constexpr,
 ):  # fmt: skip
-    """Walk one block of queries over one span of patterns; t = scale x.p - bias is -beta (d^2 - |x|^2) in bits.
+    """Walk one block of queries over one span of patterns; t = scale (x.p - |p|^2 / 2) is -beta (d^2 - |x|^2) in bits.
 
     A row of a product lies on four threads, pairs of columns in turn. Each keeps sums of its own (the axis of 4), so
     that none waits for the others before the end.
@@ -95,8 +95,8 @@ def scan(
                 q = _load(queries + safe_row[:, None] * STRIDE, at_q, at < D, D % BK == 0)
                 p = _load(patterns + safe_col[:, None] * STRIDE, at_p, at < D, D % BK == 0)
                 s = tl.dot(q.to(OPERAND), tl.trans(p.to(OPERAND)), s)
-        b = tl.load(bias + col, mask=col < n_patterns, other=-FAR)
-        t = s * scale - b[None, :]
+        b = tl.load(norm + col, mask=col < n_patterns, other=0.0) * (0.5 * scale)
+        t = s * scale - tl.where(col < n_patterns, b, -FAR)[None, :]
         if GROUPS:
             theirs = tl.load(pattern_groups + safe_col)
             t = tl.where(own_group[:, None] == theirs[None, :], FAR, t)
@@ -127,6 +127,56 @@ def summits(best, highest, n_runs, RUN: tl.constexpr, ROWS: tl.constexpr):
     inside = run < n_runs
     values = tl.load(best + run[:, None] * RUN + tl.arange(0, RUN)[None, :], mask=inside[:, None], other=FAR)
     tl.store(highest + run, tl.max(values, 1), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def pick(values, runs, highest, places, n, n_runs, count, SIGN: tl.constexpr, RUN: tl.constexpr, N: tl.constexpr):
+    """The `count` highest (SIGN 1) or lowest (-1) of a row and where they stand, in order, the first among equals.
+
+    With RUN > 1 only what lies in the chosen runs is looked at.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, N)
+    if RUN > 1:
+        inside = at < n_runs * RUN
+        at = tl.load(runs + row * n_runs + at // RUN, mask=inside, other=0).to(tl.int32) * RUN + at % RUN
+    else:
+        inside = at < n
+    left = tl.where(inside, SIGN * tl.load(values + row * n + at, mask=inside, other=0.0), -float("inf"))
+    for i in range(count):
+        best = tl.max(left, 0)
+        place = tl.minimum(tl.min(tl.where(left == best, at, 2147483647), 0), n - 1)
+        tl.store(highest + row * count + i, SIGN * best)
+        tl.store(places + row * count + i, place)
+        left = tl.where(at == place, -float("inf"), left)
+
+
+@triton.jit
+@no_type_check
+def rank(distance, index, ranked, places, n, K: tl.constexpr, N: tl.constexpr, TIE: tl.constexpr):
+    """The first K of a row by distance, runs of ties in order of their index: every element counts those before it."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, N)
+    one, other = at[:, None], at[None, :]
+    d = tl.load(distance + row * n + one, mask=one < n, other=float("inf"))
+    e = tl.load(distance + row * n + other, mask=other < n, other=float("inf"))
+    i = tl.load(index + row * n + one, mask=one < n, other=-1)
+    j = tl.load(index + row * n + other, mask=other < n, other=-1)
+    before = (e < d) | ((e == d) & (other < one))  # the other comes before this one; and the same the other way round
+    after = (d < e) | ((d == e) & (one < other))
+    here, there = d < float("inf"), e < float("inf")
+    tied = here & before & (tl.where(here, d, 0.0) - e <= TIE * d)
+    tied_other = there & after & (tl.where(there, e, 0.0) - d <= TIE * e)
+    starts = tl.sum(tied.to(tl.int32), 1) == 0
+    starts_other = tl.sum(tied_other.to(tl.int32), 0) == 0
+    run = tl.sum((starts_other[None, :] & (before | (one == other))).to(tl.int32), 1)[:, None]
+    run_other = tl.sum((starts[:, None] & (after | (one == other))).to(tl.int32), 0)[None, :]
+    first = (run_other < run) | ((run_other == run) & ((j < i) | ((j == i) & (other < one))))
+    order = tl.sum(first.to(tl.int32), 1)
+    kept = (at < n) & (order < K)
+    tl.store(ranked + row * K + order, tl.load(distance + row * n + at, mask=at < n, other=0.0), mask=kept)
+    tl.store(places + row * K + order, tl.load(index + row * n + at, mask=at < n, other=-1), mask=kept)
 
 
 @triton.jit

@@ -68,6 +68,7 @@ def search(
         raise ShapeError("expected beta= with mean=True, got none: the mean shift is a mean at some temperature.")
     if len(queries) == 0 or len(patterns) == 0:
         raise ShapeError(f"expected queries and patterns, got {len(queries)} and {len(patterns)}; store some first.")
+    dtype = torch.float64 if queries.dtype == torch.float64 else torch.float32
     tracked = queries.requires_grad and torch.is_grad_enabled()
     mean = mean or (tracked and beta is not None)
     with torch.no_grad():
@@ -77,10 +78,10 @@ def search(
             groups = None if pattern_groups is None else pattern_groups[start : start + len(block)]
             own = None if self_index is None else self_index - start
             pairs = Pairs(queries.detach(), block, query_groups, groups, own).check()  # pyright: ignore[reportArgumentType]
-            part = _settled(pairs, asked).shifted(start)
-            found = part if found is None else merge([found, part])
+            part = _settled(pairs, asked, dtype if here else torch.float64)
+            found = part if found is None else merge([found, part.shifted(start)])
     assert found is not None
-    found = found.to(torch.float64 if queries.dtype == torch.float64 else torch.float32)
+    found = found if here else found.to(dtype)
     return _attached(found, queries, patterns) if tracked else found
 
 
@@ -102,25 +103,29 @@ def steps(pairs: Pairs, asked: Asked) -> list[Step]:
     return [*([partial(level, BFLOAT16)] if fast else []), partial(level, FLOAT32), last]
 
 
-def _settled(pairs: Pairs, asked: Asked) -> Neighbours:
+def _settled(pairs: Pairs, asked: Asked, dtype: torch.dtype) -> Neighbours:
     """Search until every row is settled: neighbours certified, energies within the tolerance asked for."""
     trusted, parts = steps(pairs, asked), []
     for start in range(0, len(pairs.queries), QUERIES):
         block = pairs.rows(slice(start, start + QUERIES))
-        pending, found = torch.arange(len(block.queries), device=block.queries.device), None
+        found = pending = ready = None
         for step in list(trusted):
-            answer, settled = step(block.rows(pending), asked)
+            answer, settled = step(block if pending is None else block.rows(pending), asked)
             answer = answer.to(torch.float64)
-            for name in COLUMNS if found is not None else ():
-                if (column := getattr(found, name)) is not None:
-                    column[pending] = getattr(answer, name)
-            found = answer if found is None else found
+            if found is None or pending is None:
+                found, pending = answer, torch.arange(len(block.queries), device=block.queries.device)
+            else:
+                for name in COLUMNS:
+                    if (column := getattr(found, name)) is not None:
+                        column[pending] = getattr(answer, name)
+            ready = found.to(dtype)  # before the question below, which waits for the device
             if step is trusted[-1] or settled.all():
                 break
             if settled.float().mean() < 0.5:
                 trusted.remove(step)  # the next rows are like these
             pending = pending[~settled]
-        parts.append(found)
+        assert ready is not None
+        parts.append(ready)
     return concatenate(parts)
 
 

@@ -4,13 +4,11 @@ P pack, B batch, T tokens, D width, H query heads, G key-value heads, K head siz
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memscape.models.config import LayerShape, ModelConfig
 from memscape.models.packed import Linear, RMSNorm
@@ -60,14 +58,6 @@ class Attention(nn.Module):
 def on_chip(qkv_PBTC: Tensor, K: int) -> bool:
     """Return whether our kernel for short sequences applies: on a GPU, in bf16, T up to 128, heads of 16 to 64."""
     return qkv_PBTC.is_cuda and qkv_PBTC.dtype == torch.bfloat16 and qkv_PBTC.shape[2] <= 128 and K in (16, 32, 64)
-
-
-def fastest(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context in which long attention on a GPU is cuDNN's wherever that can be."""
-    if device.type != "cuda":
-        return nullcontext()
-    order = SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH
-    return sdpa_kernel(list(order), set_priority=True)
 
 
 def rotate(x_ZHTK: Float[Tensor, "Z H T K"], base: float = 10_000.0) -> Float[Tensor, "Z H T K"]:

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from memscape.models.attention import fastest
 from memscape.models.dropout import Noise
 from memscape.models.stream import Stream
 from memscape.training import optimiser
@@ -123,8 +122,7 @@ class PackedStep:
         self._graph.replay()  # type: ignore
 
     def _advance(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
-        with fastest(self.device):
-            logits = self.model(begin(targets_PBT, self.bos), self.noise())
+        logits = self.model(begin(targets_PBT, self.bos), self.noise())
         with torch.no_grad():
             loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.z_loss_P)
         gradients = torch.autograd.grad(logits, list(self.model.parameters()), d_logits)

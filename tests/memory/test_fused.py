@@ -9,9 +9,10 @@ import pytest
 import torch
 import triton
 
-from memscape.memory.fused import Tiling, fused
+from memscape.memory.fused import Tiling, _highest, _pick, _ranked, fused
 from memscape.memory.pairs import Pairs
 from memscape.memory.rounding import Asked
+from memscape.memory.union import ranked
 from tests.memory.problems import assert_exact, brute_force
 
 
@@ -70,6 +71,34 @@ def test_split_products_settle_what_plain_ones_cannot():
     assert shares[1] > 0.95
 
 
+@pytest.mark.parametrize("n", [1, 7, 19, 40])
+def test_rows_are_ranked_as_anywhere_else(n):
+    """In one launch the same order as `ranked`: chains of ties by index, infinite distances last."""
+    generator = torch.Generator().manual_seed(n)
+    distance = 1 + torch.randint(0, 4, (6, n), generator=generator).double()
+    distance *= 1 + 4e-7 * torch.randint(0, 4, (6, n), generator=generator)
+    distance[torch.rand(6, n, generator=generator) < 0.2] = math.inf
+    index = torch.stack([torch.randperm(50, generator=generator)[:n] for _ in range(6)])
+    for k in {1, (n + 1) // 2, n}:
+        for found, wanted in zip(_ranked(distance, index, k), ranked(distance, index, k), strict=True):
+            assert torch.equal(found, wanted)
+
+
+def test_the_highest_are_picked_as_topk_does_with_the_first_among_equals():
+    """Whole rows, lowest values, and groups inside the chosen runs."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(0, 300, (5, 320), generator=generator).float()
+    for sign in (1, -1):
+        best, places = _pick(values, 6, sign)
+        assert torch.equal(best, values.topk(6, dim=1, largest=sign > 0).values)
+        assert torch.equal(values.gather(1, places), best)
+        assert all((row[:p] != row[p]).all() for row, (p, *_) in zip(values, places.tolist(), strict=True))
+    best, places = _highest(values, 6)
+    assert torch.equal(best, values.topk(6, dim=1).values)
+    assert torch.equal(values.gather(1, places), best)
+    assert all(len(set(row)) == 6 for row in places.tolist())
+
+
 def test_a_query_without_partners_has_infinite_energy():
     """All pairs masked: no index, no distance, no energy, and nothing left to settle."""
     patterns = torch.randn(70, 16).bfloat16()
@@ -87,9 +116,10 @@ from triton.compiler import ASTSource
 from memscape.memory import kernels
 from memscape.memory.fused import Tiling
 
-DOUBLE, FLAG, LONG, SMALL = {"energy", "error", "missed"}, {"proven"}, {"groups", "spots", "index"}, \
-    {"query_groups", "pattern_groups", "self_index"}
-WHOLE = {"n_queries", "n_patterns", "n_groups", "span", "n_taken", "n_peaks", "n_kept", "n_spans", "n_rows", "n_runs"}
+DOUBLE, FLAG, LONG = {"energy", "error", "missed"}, {"proven"}, {"groups", "spots", "index", "runs", "places"}
+SMALL = {"query_groups", "pattern_groups", "self_index"}
+WHOLE = {"n_queries", "n_patterns", "n_groups", "span", "n_taken", "n_peaks", "n_kept", "n_spans", "n_rows", "n_runs",
+    "n", "count"}
 REAL = {"scale", "sigma", "beta", "gap", "residue", "summing"}
 
 def build(kernel, warps=4, stages=3, double=(), **constants):
@@ -116,6 +146,9 @@ for width, split in ((64, False), (100, False), (1024, False), (1024, True)):
     assert built.metadata.shared < 227 * 1024
     build(kernels.rescore, K=10, D=width, BK=64, GROUP=cut.GROUP, **masks)
     build(kernels.summits, RUN=16, ROWS=256)
+    build(kernels.pick, 1, SIGN=1, RUN=16, N=512)
+    build(kernels.pick, 4, SIGN=-1, RUN=1, N=4096)
+    build(kernels.rank, 1, double={"distance", "ranked"}, K=10, N=32, TIE=1e-6)
     build(kernels.refine, double={"distance"}, D=width, BK=64, GROUP=cut.GROUP)
     build(kernels.prepare, D=width, BK=128, ROWS=32, SPLIT=split)
 for whole in (True, False):
