@@ -66,7 +66,7 @@ def plan(setting: Setting) -> Plan:
     width, depth, length, batch, epochs, n_text, text_steps, n_seeds = {
         "smoke": (12, 2, 16, 16, 20, 16_384, 40, 1),
         "laptop": (24, 4, 32, 16, 100, 400_000, 400, 3),
-        "gpu": (64, 4, 64, 128, 150, 4_000_000, 600, 5),
+        "gpu": (64, 4, 64, 128, 150, 4_000_000, 600, 4),
         "paper": (768, 12, 1_024, 16, 100, 400_000, 100_000, 3),
     }[setting.scale]
     runs = []

@@ -52,7 +52,7 @@ def plan(setting: Setting) -> Plan:
     width, n_tokens, length, batch, steps, tokenizer, n_seeds = {
         "smoke": (24, 49_152, 32, 16, 160, "bytes", 2),
         "laptop": (64, 700_000, 64, 32, 1_100, "bytes", 2),
-        "gpu": (768, 15_000_000, 256, 64, 1_000, "bpe:4096", 2),
+        "gpu": (768, 12_000_000, 256, 64, 750, "bpe:4096", 2),
         "paper": (768, 9_000_000_000, 1_024, 480, 300_000, setting.tokenizer, 1),
     }[setting.scale]
     vocabulary = {"bytes": 264, "bpe:4096": 4_096}.get(tokenizer, 50_304)
@@ -108,7 +108,7 @@ EXPERIMENT = Experiment(
     name="fractions",
     question="Are held-out patterns stored too, or does a small share of the data only overfit?",
     criteria=CRITERIA,
-    minutes={"smoke": 0.3, "laptop": 7, "gpu": 7},
+    minutes={"smoke": 0.3, "laptop": 7, "gpu": 6},
     plan=plan,
     measure=measure,
 )
