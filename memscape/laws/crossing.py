@@ -1,6 +1,7 @@
 """Up to which data size D* does a model memorise? Where a criterion, followed over the data, crosses its threshold.
 
-Values are means over seeds at the best learning rate, made monotone, and interpolated in ln D by a monotone cubic.
+Values are means over seeds at the best learning rate, made monotone, and interpolated in ln D by a monotone cubic, a
+share on the scale of its logit: a sigmoid is straight there, and steps of D that are wide for a share are fine for it.
 Criteria and thresholds are fixed before the runs: `share`, memorisation proper; `gap`, the paper's, where overfitting
 ends; `floor`, memorised to the end.
 
@@ -17,6 +18,7 @@ from typing import Literal
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
+from scipy.special import logit
 
 from memscape.laws.table import Cells, RunTable
 
@@ -39,7 +41,9 @@ class Criterion:
     judge: str
     """Column by which the best learning rate is chosen: lowest, or largest for a share."""
     scaled: Callable
-    """Maps the value to a scale on which it is nearly straight in ln D and falls with D."""
+    """Maps the value to a scale on which it falls with D and runs scatter evenly."""
+    straight: Callable = lambda scaled: scaled
+    """Maps that to a scale on which it is nearly straight in ln D."""
 
 
 def _squared_gap(table: RunTable) -> np.ndarray:
@@ -53,13 +57,17 @@ def _log(value):
     return np.log(np.maximum(value, 1e-4))
 
 
+def _logit(share):
+    return logit(np.clip(share, 1e-3, 1 - 1e-3))
+
+
 CRITERIA: dict[str, Criterion] = {
     c.name: c
     for c in (
         Criterion(
             "share", "memorised share of the data's bits", "size that memorises D tokens",
             lambda table: table.column("memorised_share"),
-            0.5, (0.25, 0.35, 0.5, 0.65, 0.8), "memorised_share", lambda value: value,
+            0.5, (0.25, 0.35, 0.5, 0.65, 0.8), "memorised_share", lambda value: value, _logit,
         ),
         Criterion(
             "gap", "squared train-held-out gap, nats²", "size that just overfits D tokens", _squared_gap,
@@ -73,6 +81,10 @@ CRITERIA: dict[str, Criterion] = {
     )
 }  # fmt: skip
 """Name -> criterion."""
+
+
+NUDGE = 1e-4
+"""Step of a cell's value by which the crossing's sensitivity to it is measured."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +126,22 @@ def crossings(table: RunTable, criterion: Criterion, threshold: float) -> list[C
             side: Censored = "before the grid" if j == 0 else "beyond the grid"
             found.append(Crossing(n, total, float(ln_d[end]), 0.0, cells.runs[at[end]], side))
             continue
-        drop, step = curve[j - 1] - curve[j], float(ln_d[j] - ln_d[j - 1])
-        fine = np.linspace(ln_d[j - 1], ln_d[j], 65)
-        crossed = float(np.interp(-level, -PchipInterpolator(ln_d, curve)(fine), fine))
-        u = (crossed - ln_d[j - 1]) / step
-        weight = (1 - u) ** 2 / len(cells.seeds[at[j - 1]]) + u**2 / len(cells.seeds[at[j]])
-        variance = min(noise * weight * float(step / drop) ** 2, step**2)
+        crossed = _cross(ln_d, curve, level, j, criterion)
+        variance = 0.0
+        for k in range(max(0, j - 2), min(len(at), j + 2)):
+            nudged = curve + NUDGE * (np.arange(len(at)) == k)
+            pull = (_cross(ln_d, nudged, level, j, criterion) - crossed) / NUDGE
+            variance += noise * pull**2 / len(cells.seeds[at[k]])
+        variance = min(variance, float(ln_d[j] - ln_d[j - 1]) ** 2)
         found.append(Crossing(n, total, crossed, variance, cells.runs[at[j - 1]] + cells.runs[at[j]]))
     return found
+
+
+def _cross(ln_d: np.ndarray, curve: np.ndarray, level: float, j: int, criterion: Criterion) -> float:
+    """Return where between places j - 1 and j the curve passes the level."""
+    fine = np.linspace(ln_d[j - 1], ln_d[j], 65)
+    between = PchipInterpolator(ln_d, criterion.straight(curve))(fine)
+    return float(np.interp(-criterion.straight(level), -between, fine))
 
 
 def _noise(cells: Cells, rows: list[np.ndarray], places: list[int], criterion: Criterion) -> float:

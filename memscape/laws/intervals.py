@@ -24,15 +24,13 @@ from functools import cached_property
 import numpy as np
 from scipy.special import stdtrit
 
+from memscape.laws.critical import LEVEL, critical
 from memscape.laws.law import Law
 from memscape.laws.solver import Tie, objective, solve
 from memscape.laws.table import Cells
 
 Quantity = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Maps θ (S, P) and the index of each one's quantity (S,) to values (S,) and gradients (S, P)."""
-
-LEVEL = 0.975
-"""Quantile at the upper end of all intervals."""
 
 KEPT_STARTS = 128
 """Starts that are descended from, out of all that are evaluated."""
@@ -105,13 +103,13 @@ class Problem:
 
     def margin(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return each interval's rise of F and its half-width were the law linear, from the quantities' ∇g (T, P)."""
-        variance = np.maximum(np.einsum("tp,pq,tq->t", gradient, self.inverse, gradient), 1e-300)
+        unit = np.maximum(np.einsum("tp,pq,tq->t", gradient, self.inverse, gradient), 1e-300)
         if self.shift is None:
-            squared = np.full(len(gradient), stdtrit(self.freedom, LEVEL) ** 2)
+            squared = stdtrit(self.freedom, LEVEL) ** 2 * self.scale * unit
         else:
-            moved = gradient @ (self.inverse @ self.jacobian.sum(0))
-            squared = self.shift.width(self.freedom, moved**2 / (self.scale * variance))
-        return 0.5 * squared * self.scale * self.inside, np.sqrt(squared * self.scale * variance)
+            moved = (gradient @ (self.inverse @ self.jacobian.sum(0))) ** 2
+            squared = self.shift.width(moved, self.scale * unit, self.freedom) ** 2
+        return 0.5 * squared / unit * self.inside, np.sqrt(squared)
 
 
 @dataclass(frozen=True)
@@ -125,19 +123,16 @@ class SeedShift:
     n_seeds: int
     n_cells: int
 
-    def width(self, freedom: int, ratio: np.ndarray) -> np.ndarray:
-        """Return the squared half-width, in own variances, of quantities that a common shift moves by sqrt(ratio).
+    def width(self, moved: np.ndarray, own: np.ndarray, freedom: int) -> np.ndarray:
+        """Return the half-width of quantities that a unit shift of all cells moves by sqrt(moved).
 
-        Two variances with few and many degrees of freedom have no exact t. Between Welch's quantile, which covers too
-        rarely, and Cochran's, which covers too often where the own variance is the larger: from half-way to Cochran's
-        as the shift's weight goes from 0 to 1. Without a shift it is the t of the own freedom.
+        `own` is their variance by the scatter of the cells, with `freedom`. The seeds' means vary by the shift and by
+        an n_cells-th of the error; that part of `own` moves to them, and two independent variances are left.
         """
-        excess = max(0.0, self.between - self.error / self.n_cells) / self.n_seeds
-        total, weight = 1 + ratio * excess, ratio * excess / (1 + ratio * excess)
-        few = self.n_seeds - 1
-        cochran = (1 - weight) * stdtrit(freedom, LEVEL) + weight * stdtrit(few, LEVEL)
-        welch = stdtrit(1 / ((1 - weight) ** 2 / freedom + weight**2 / few), LEVEL)
-        return total * (0.5 * (1 + weight) * cochran + 0.5 * (1 - weight) * welch) ** 2
+        seeds = moved * self.between / self.n_seeds
+        cells = np.maximum(own - moved * self.error / self.n_seeds / self.n_cells, 0)
+        total = np.maximum(seeds + cells, 1e-300)
+        return critical(seeds / total, self.n_seeds - 1, freedom) * np.sqrt(total)
 
 
 def estimate(

@@ -1,5 +1,7 @@
 """D* is where the criterion crosses, and nothing is invented past the grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,9 +37,15 @@ def test_crossing_is_linear_in_ln_d():
 
 
 def test_seeds_set_the_uncertainty_of_the_crossing():
-    """Var ln D* = s²((1-u)² + u²)/seeds over slope²: here s² = 0.02, two seeds, slope 0.2 per ln 10."""
-    found = only(straight_share((0.8, 0.6, 0.4, 0.2), seeds=2, spread=0.2))
-    assert found.variance == pytest.approx(0.02 * 0.5 / 2 / (0.2 / np.log(10)) ** 2)
+    """Over 300 draws of the seeds' noise ln D* spreads as the variance says that each draw finds in its own seeds."""
+    planted = RunTable.read(straight_share((0.9, 0.7, 0.4, 0.1), seeds=4))
+    rng, found = np.random.default_rng(0), []
+    for _ in range(300):
+        noisy = planted.column("memorised_share") + rng.normal(0, 0.02, len(planted))
+        drawn = replace(planted, columns={**planted.columns, "memorised_share": noisy})
+        found += crossings(drawn, CRITERIA["share"], 0.5)
+    said = np.sqrt(np.mean([c.variance for c in found]))
+    assert said == pytest.approx(np.std([c.ln_d for c in found]), rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +76,11 @@ def test_planted_crossings_are_found_for_every_size():
     table = RunTable.read(rows(Truth(), sizes=WIDE_SIZES, data_sizes=WIDE_DATA))
     found = crossings(table, CRITERIA["share"], 0.5)
     np.testing.assert_allclose([c.d_star * 1.2 / c.n_params for c in found], 1, atol=0.12)
+
+
+def test_a_sigmoid_is_followed_between_wide_steps():
+    """Without noise, steps of a factor of three place D* to 0.5 %, wherever between them it lies."""
+    sizes = tuple(2e4 * 1.3**k for k in range(12))
+    table = RunTable.read(rows(Truth(), sizes=sizes, data_sizes=WIDE_DATA, rates=(1e-3,), noise=0, share_noise=0))
+    found = crossings(table, CRITERIA["share"], 0.5)
+    np.testing.assert_allclose([c.d_star * 1.2 / c.n_params for c in found], 1, atol=0.005)

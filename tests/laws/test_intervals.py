@@ -1,12 +1,13 @@
 """Intervals: exact where theory is exact, and honest about seeds."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from memscape.laws.intervals import estimate, parameters, predictions, profile, resample, seed_shift
+from memscape.laws.intervals import Problem, estimate, parameters, predictions, profile, resample, seed_shift
 from memscape.laws.law import LAWS, Law, Parameter
 from memscape.laws.table import RunTable
 from tests.laws.planted import WIDE_DATA, WIDE_SIZES, Truth, rows
@@ -107,6 +108,21 @@ def test_a_shift_shared_by_a_seed_widens_predictions_and_leaves_exponents():
         widths.append((float(high[0] - low[0]), float(b[3] - a[3])))
     assert widths[1][0] > 3 * widths[0][0]
     assert widths[1][1] < 2 * widths[0][1]
+
+
+def test_a_plane_with_a_shift_is_covered():
+    """Of 1,500 planes with a shift as large as their error, 95 % of the intervals of the level hold the truth."""
+    rng, inside, draws = np.random.default_rng(0), 0, 1500
+    cells = linear_table(seeds=3).cells("heldout_loss")
+    x = np.log(np.stack([cells.inputs["n_params"], cells.inputs["n_tokens"]]))
+    gradient = np.array([[1.0, x[0].mean(), x[1].mean()]])
+    for _ in range(draws):
+        y = rng.normal(0, 0.01, (12, 3)) + rng.normal(0, 0.01 / math.sqrt(12), 3)
+        drawn = replace(cells, seeds=list(np.exp(y)))
+        theta = np.linalg.lstsq(np.column_stack([np.ones(12), *x]), y.mean(1), rcond=None)[0]
+        problem = Problem(PLANE, x, y.mean(1), 1.0, theta, 0.0, True, drawn, seed_shift(drawn))
+        inside += abs(float(gradient[0] @ theta)) < problem.margin(gradient)[1][0]
+    assert inside / draws == pytest.approx(0.95, abs=0.015)  # 2.7 standard deviations
 
 
 def test_seed_shift_recovers_its_variance():

@@ -20,8 +20,9 @@ PAGE = (ROOT / "docs" / "laws.md").read_text()
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    """A folder that holds runs/book, as the examples have it."""
+    """A folder that holds runs/book and our results, as the examples have them."""
     place = tmp_path_factory.mktemp("place")
+    (place / "results").symlink_to(ROOT / "results")
     write_grid(place / "runs/book", sizes=WIDE_SIZES[:4], data_sizes=WIDE_DATA[:6], rates=(1e-3,))
     return place
 
