@@ -36,7 +36,7 @@ from memscape.progress import be_quiet
 SHAPES = {"tiny": (4, 256, 4, 4096), "small": (12, 768, 12, 50_304), "medium": (24, 1024, 16, 50_304)}
 """Layers, width, heads, vocabulary: with 50,257 an unaligned output product takes a third of every way's time."""
 
-USUAL = {"cpu": ("tiny", 16_384, 256, (50_000, 500_000)), "cuda": ("medium", 262_144, 1024, (1_000_000, 10_000_000))}
+USUAL = {"cpu": ("tiny", 16_384, 256, (50_000, 500_000)), "cuda": ("medium", 1_048_576, 1024, (1_000_000, 10_000_000))}
 """Shape, tokens, tokens a context, and the two lengths of `--growth`, unless asked for otherwise."""
 
 ROUNDS = 3

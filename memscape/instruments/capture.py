@@ -200,7 +200,6 @@ def capture(
                 noted[name] = values.cpu()
             elif len(mine):
                 noted[name] = values[: len(mine)].cpu()
-        noted |= _named(noted, sites)
         if i in looked:
             noted["watched"] = torch.from_numpy(rows)
         if len(mine):
@@ -217,11 +216,9 @@ def capture(
                 if budget is not None:
                     budget.check(f"{len(shards) - i} of {len(shards)} shards of {title}")
                 notes = [read(batch) for batch in shard]
-                names = {name for note in notes for name in note}
-                out = {k: torch.cat([x[k] for x in notes if k in x]).contiguous() for k in sorted(names)}
                 if written is not None:
                     written.result()
-                written = disk.submit(write_whole, path, lambda part, out=out: save_file(out, part))
+                written = disk.submit(_write, path, notes, sites)
             progress.advance(sum(len(batches[batch]) for batch in shard) * length)
         if written is not None:
             written.result()
@@ -234,11 +231,11 @@ def _run(model: CausalLM, anatomy: Anatomy, sites: tuple[str, ...], hits: bool) 
     def run(tokens_BT1: Tensor, kept: Tensor) -> dict[str, Tensor]:
         shape = (len(tokens_BT1), tokens_BT1.shape[1] - 1, anatomy.width)
         found: dict[str, Tensor] = {}
-        moments: dict[str, Tensor] = {}
+        moments: dict[str, tuple[Tensor, Tensor]] = {}
 
         def reduce(site: str):
             def see(state: Tensor) -> None:
-                moments[site] = torch.stack(_moments(state.reshape(-1, anatomy.width)))
+                moments[site] = _moments(state.reshape(-1, anatomy.width))
                 if len(kept):
                     found[site] = state.reshape(shape)[kept]
 
@@ -248,21 +245,23 @@ def _run(model: CausalLM, anatomy: Anatomy, sites: tuple[str, ...], hits: bool) 
             listening(hooks, anatomy, {site: reduce(site) for site in sites})
             answer = logits_of(logits(model, tokens_BT1[:, :-1])).reshape(*shape[:2], -1)
             found |= _losses(answer, tokens_BT1[:, 1:], hits)
-        return found | ({"moments": torch.stack([moments[site] for site in sites])} if sites else {})
+        return found | (_joined([moments[site] for site in sites], shape[0] * shape[1]) if sites else {})
 
     return run
 
 
-def _named(noted: dict[str, Tensor], sites: tuple[str, ...]) -> dict[str, Tensor]:
-    """Return the moments of a batch by their names; say so if anything is not finite."""
-    named: dict[str, Tensor] = {}
-    for site, (mean, variance) in zip(sites, noted.pop("moments", ()), strict=True):
-        if not torch.isfinite(variance).all():
-            raise ModelError(f"the states at {site!r} are not finite; run the model in --dtype float32.")
-        named |= {f"{site}/mean": mean[None], f"{site}/variance": variance[None]}
-    if not torch.isfinite(noted["loss"]).all():
+def _write(path: Path, notes: list[dict[str, Tensor]], sites: tuple[str, ...]) -> None:
+    """Write what was noted of some batches, moments by the names of their sites; say so if anything is not finite."""
+    names = sorted({name for note in notes for name in note})
+    out = {name: torch.cat([note[name] for note in notes if name in note]) for name in names}
+    for of in ("mean", "variance") if sites else ():
+        for site, values in zip(sites, out.pop(of).view(len(notes), len(sites), -1).unbind(1), strict=True):
+            if not torch.isfinite(values).all():
+                raise ModelError(f"the states at {site!r} are not finite; run the model in --dtype float32.")
+            out[f"{site}/{of}"] = values.contiguous()
+    if not torch.isfinite(out["loss"]).all():
         raise ModelError("the losses are not finite; run the model in --dtype float32.")
-    return named
+    write_whole(path, lambda part: save_file(out, part))
 
 
 def _has_kernels(values: Tensor) -> bool:
@@ -270,13 +269,23 @@ def _has_kernels(values: Tensor) -> bool:
 
 
 def _moments(states_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every column, float32."""
+    """Mean and variance (1, D) of every column, float32; on a GPU mean and squares of some spans, to be joined."""
     if _has_kernels(states_ND):
         from memscape.models.kernels import moments
 
         return moments(states_ND)
-    variance, mean = torch.var_mean(states_ND.float(), 0, correction=0)
+    variance, mean = torch.var_mean(states_ND.float(), 0, correction=0, keepdim=True)
     return mean, variance
+
+
+def _joined(moments: list[tuple[Tensor, Tensor]], n: int) -> dict[str, Tensor]:
+    """Mean and variance of every site (sites, D) over the n states of a batch."""
+    mean, variance = (torch.stack(each) for each in zip(*moments, strict=True))
+    if _has_kernels(mean):
+        from memscape.models.kernels import joined
+
+        mean, variance = joined(mean, variance, n)
+    return {"mean": mean.flatten(0, -2), "variance": variance.flatten(0, -2)}
 
 
 def _losses(logits_BTV: Tensor, targets_BT: Tensor, hits: bool) -> dict[str, Tensor]:

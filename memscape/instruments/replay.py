@@ -15,7 +15,7 @@ from torch import Tensor
 Pass = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """From the tokens of a batch and the rows that are kept to named results, all on one device."""
 
-FEWEST = 8
+FEWEST = 32
 """Batches that a recording must be good for: it costs as much as three."""
 
 

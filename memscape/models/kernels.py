@@ -121,8 +121,8 @@ short_attention.register_autograd(_differentiate, setup_context=_keep)
 
 
 @triton.jit
-def _loss(logits, targets, weights, z_weights, nll, d_logits, V, BLOCK: tl.constexpr, GRADIENT: tl.constexpr):
-    """One row of logits: online logsumexp, then the gradient while the row is still in cache."""
+def _loss(logits, targets, weights, z_weights, nll, V, BLOCK: tl.constexpr, GRADIENT: tl.constexpr):
+    """One row of logits: online logsumexp, then the gradient in its place, while the row is still in cache."""
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + row)
     top, total = -float("inf"), 0.0
@@ -142,7 +142,7 @@ def _loss(logits, targets, weights, z_weights, nll, d_logits, V, BLOCK: tl.const
             c = start + tl.arange(0, BLOCK)
             x = tl.load(logits + row * V + c, mask=c < V, other=-float("inf")).to(tl.float32)
             g = tl.exp(x - lse) * factor - tl.where(c == target, weight, 0.0)
-            tl.store(d_logits + row * V + c, g.to(d_logits.dtype.element_ty), mask=c < V)
+            tl.store(logits + row * V + c, g.to(logits.dtype.element_ty), mask=c < V)
 
 
 def loss_and_gradient(
@@ -150,10 +150,11 @@ def loss_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Return (-ln p(target) of each row, gradient of Σ weight nll + z_weight lse² with respect to the logits).
 
-    Rows with target -1 have nll 0; give them weight 0. The gradient has the logits' dtype; sums are single precision.
+    Rows with target -1 have nll 0; give them weight 0. The gradient takes the place of the logits; sums are single
+    precision.
     """
-    gradient = torch.empty_like(logits_NV)
-    return _losses(logits_NV, targets_N, weights_N, z_weights_N, gradient), gradient
+    gradient = logits_NV.contiguous()
+    return _losses(gradient, targets_N, weights_N, z_weights_N), gradient
 
 
 def losses(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
@@ -161,14 +162,15 @@ def losses(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     return _losses(logits_NV.contiguous(), targets_N)
 
 
-def _losses(logits_NV: Tensor, targets_N: Tensor, *of_gradient: Tensor) -> Tensor:
+def _losses(logits_NV: Tensor, targets_N: Tensor, *weights: Tensor) -> Tensor:
+    """Losses of all rows; given the weights of both sums, logits turn into their gradient."""
     N, V = logits_NV.shape
     nll = torch.empty(N, dtype=torch.float32, device=logits_NV.device)
-    block = min(4096, triton.next_power_of_2(V))
-    weights, z_weights, gradient = of_gradient or (nll, nll, nll)
+    # Long rows are read twice: so few at once that the second time they are still in the GPU's cache.
+    block = min(8192 if V > 8192 else 4096, triton.next_power_of_2(V))
     _loss[(N,)](
-        logits_NV, targets_N, weights, z_weights, nll, gradient, V, block, bool(of_gradient),
-        num_warps=max(1, min(8, block // 256)),
+        logits_NV, targets_N, *(weights or (nll, nll)), nll, V, block, bool(weights),
+        num_warps=32 if V > 8192 else max(1, min(8, block // 256)),
     )  # fmt: skip
     return nll
 
@@ -200,13 +202,17 @@ SPAN = 512
 
 
 def moments(states_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance (D,) of every column, single precision, joined from spans of `SPAN` rows."""
+    """Return mean and summed squared deviations (S, D) of every column, of each of S spans of `SPAN` rows."""
     states_ND = states_ND.contiguous()
     N, D = states_ND.shape
-    parts = triton.cdiv(N, SPAN)
-    means, squares = torch.empty(2, parts, D, dtype=torch.float32, device=states_ND.device).unbind()
-    _moments[(parts, triton.cdiv(D, 64))](states_ND, means, squares, N, D, SPAN, ROWS=64, COLS=64)
-    shares = means.new_full((parts, 1), SPAN / N)
-    shares[-1] = (N - (parts - 1) * SPAN) / N
-    mean = (shares * means).sum(0)
-    return mean, squares.sum(0) / N + (shares * (means - mean).square()).sum(0)
+    means, squares = torch.empty(2, triton.cdiv(N, SPAN), D, dtype=torch.float32, device=states_ND.device).unbind()
+    _moments[(len(means), triton.cdiv(D, 64))](states_ND, means, squares, N, D, SPAN, ROWS=64, COLS=64)
+    return means, squares
+
+
+def joined(means_xSD: Tensor, squares_xSD: Tensor, N: int) -> tuple[Tensor, Tensor]:
+    """Return mean and variance over N rows from those of their spans, for any number of sites at once."""
+    shares = means_xSD.new_full((means_xSD.shape[-2], 1), SPAN / N)
+    shares[-1] = 1 - (len(shares) - 1) * SPAN / N
+    mean = (shares * means_xSD).sum(-2, keepdim=True)
+    return mean.squeeze(-2), squares_xSD.sum(-2) / N + (shares * (means_xSD - mean).square()).sum(-2)

@@ -46,6 +46,7 @@ def losses_and_gradient(
     A member's loss is the mean over its predicted tokens, nats/token; its objective adds λ (ln Σ exp logit)². In closed
     form, dL/dlogit = (softmax (1 + 2 λ ln Σ exp) - onehot) / n_predicted: no graph is kept for the loss.
     `count_P` is n_predicted where the batch is a part of the whole.
+    On a GPU the gradient takes the place of the logits.
     """
     real_PBT = targets_PBT >= 0
     count_P = real_PBT.sum((1, 2)) if count_P is None else count_P

@@ -25,13 +25,13 @@ for Z, T, H, K in ((3, 16, 2, 16), (2, 37, 3, 32), (1, 64, 1, 16)):
     assert torch.allclose(got, want, atol=2e-6), (got - want).abs().max()
     assert torch.allclose(d_got, d_want, atol=5e-6), (d_got - d_want).abs().max()
 
-for N, V in ((7, 264), (5, 5000)):
+for N, V in ((7, 264), (5, 5000), (4, 9000)):
     logits = (3 * torch.randn(N, V)).requires_grad_()
     targets = torch.randint(0, V, (N,))
     targets[2] = -1
     weights, z_weights = torch.rand(N), torch.rand(N)
     weights[2] = z_weights[2] = 0.0
-    nll, gradient = k.loss_and_gradient(logits.detach(), targets, weights, z_weights)
+    nll, gradient = k.loss_and_gradient(logits.detach().clone(), targets, weights, z_weights)
     want = torch.nn.functional.cross_entropy(logits, targets, reduction="none", ignore_index=-1)
     objective = (weights * want + z_weights * logits.logsumexp(-1) ** 2).sum()
     (d_want,) = torch.autograd.grad(objective, logits)
@@ -41,7 +41,7 @@ for N, V in ((7, 264), (5, 5000)):
 
 for N, D in ((1, 3), (700, 70), (1024, 64)):
     states = (1000 + torch.randn(N, D)) * torch.arange(1, D + 1)
-    mean, variance = k.moments(states)
+    mean, variance = k.joined(*k.moments(states), N)
     want, around = states.double().mean(0), states.double().var(0, correction=0)
     assert torch.allclose(mean.double(), want, rtol=1e-6), (mean - want).abs().max()
     assert torch.allclose(variance.double(), around, rtol=1e-3), (variance / around - 1).abs().max()
