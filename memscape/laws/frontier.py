@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from memscape.errors import TableError, unknown
+from memscape.laws.critical import LEVEL
 from memscape.laws.crossing import CRITERIA, Criterion, Crossing, crossings
 from memscape.laws.quantity import format_quantity
 from memscape.laws.results import Curve, Fit, Line, Outcome, Point, Variant, measured
@@ -51,7 +52,7 @@ class Straight:
     @property
     def t(self) -> float:
         """The 97.5 % quantile of the scatter's t distribution."""
-        return float(stdtrit(self.freedom, 0.975)) if self.freedom > 0 else math.inf
+        return float(stdtrit(self.freedom, LEVEL)) if self.freedom > 0 else math.inf
 
     def at(self, n_params: float) -> float:
         """Return ln D* of a size."""
@@ -208,7 +209,9 @@ def _outcome(line: Straight, gamma: Measured, found: list[Crossing]) -> Outcome:
     n = line.freedom + 2
     if gamma.low is None or gamma.high is None:
         return Outcome(name="ill-conditioned", sentence=_flat(n) + notes)
-    sentence = f"The D* of {n} sizes scatter by {100 * line.scatter:.2g} % around the line.{notes}"
+    seeds = math.sqrt(sum(c.variance for c in found if c.censored == "no") / n)
+    known = f", their seeds by {100 * seeds:.2g} %" if seeds else ""
+    sentence = f"The D* of {n} sizes scatter by {100 * line.scatter:.2g} % around the line{known}.{notes}"
     return Outcome(name="converged", sentence=sentence)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from memscape.errors import TableError
+from memscape.laws.critical import LEVEL
 from memscape.laws.fitting import fit_one
 from memscape.laws.intervals import Problem, resample
 from memscape.laws.law import LAWS
@@ -154,7 +155,7 @@ class Ground:
         slope, freedom = inverse @ design.T @ y, max(1, len(value) - 3)
         variance = float(((y - design @ slope) ** 2).sum() / freedom)
         at = np.array([1.0, math.log(n), math.log(self.n_tokens)])
-        half = float(stdtrit(freedom, 0.975)) * math.sqrt(variance * float(at @ inverse @ at))
+        half = float(stdtrit(freedom, LEVEL)) * math.sqrt(variance * float(at @ inverse @ at))
         return [math.exp(min(50.0, float(at @ slope) + side * half)) for side in (0, -1, 1)]
 
 

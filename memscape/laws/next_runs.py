@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from memscape.laws.critical import LEVEL
 from memscape.laws.frontier import Straight
 from memscape.laws.intervals import Problem
 from memscape.laws.quantity import format_quantity
@@ -49,7 +50,7 @@ def _for_gamma(ln_n: np.ndarray, line: Straight) -> list[dict[str, Any]]:
     spread = line.scatter**2 / line.var_b
     for z in _steps(ln_n):
         more = spread + (z - line.middle) ** 2 * k / (k + 1)
-        shrink = float(stdtrit(line.freedom + 1, 0.975)) / line.t * math.sqrt(spread / more)
+        shrink = float(stdtrit(line.freedom + 1, LEVEL)) / line.t * math.sqrt(spread / more)
         size, data = math.exp(z), math.exp(line.at(math.exp(z)))
         what = f"Size {format_quantity(size)} at data sizes around {format_quantity(data)} would narrow gamma"
         found.append(_proposal(size, data, "gamma", shrink, what))

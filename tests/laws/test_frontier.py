@@ -1,6 +1,7 @@
 """The exponent of the frontier: recovered where it can be, "cannot tell" where it cannot."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -70,6 +71,18 @@ def test_inverse_prediction_brackets_the_line_and_widens_outside():
         assert low < value < high
         widths.append(math.log(high / low))
     assert widths[1] > widths[0]
+
+
+def test_seeds_that_agree_while_sizes_do_not_are_told():
+    """Where the D* of a line that bends are each known well, the sentence shows that noise is not what scatters."""
+    bent = [
+        row
+        for n, held in zip(WIDE_SIZES, (1.0, 1.5, 2.0, 2.0, 1.5, 1.0), strict=True)
+        for row in rows(Truth(coefficient=held), sizes=(n,), data_sizes=WIDE_DATA, seeds=3)
+    ]
+    told = frontier(RunTable.read(bent), sensitivity=False).outcome.sentence
+    scatter, seeds = (float(found) for found in re.findall(r"by ([\d.]+) %", told))
+    assert scatter > 5 * seeds > 0
 
 
 def test_sizes_outside_the_grid_are_left_out_and_named():

@@ -141,16 +141,16 @@ def test_one_seed_knows_no_shift():
 
 @pytest.mark.slow
 def test_intervals_cover_on_simulated_grids():
-    """Of 120 planted grids the 95 % intervals of α and of a loss hold the truth as often as a binomial allows."""
+    """Of 60 planted grids the 95 % intervals of α and of a loss hold the truth as often as a binomial allows."""
     truth, inside = Truth(), np.zeros(2)
     planted = np.array([[math.log(truth.A), math.log(truth.B), math.log(truth.E), truth.alpha, truth.beta]])
     law, x = LAWS["chinchilla"], np.log([[4e4], [2e4]])
     known = law.value(planted, x)[0][0, 0]
-    for seed in range(120):
+    for seed in range(60):
         table = RunTable.read(rows(truth, rates=(1e-3,), seeds=3, seed_noise=0.005, noise=0.01, seed=seed))
         problem = estimate(law, table.cells("heldout_loss"), starts=planted)
         _, low, high = profile(problem, parameters(problem), 5)
         inside[0] += low[3] <= truth.alpha <= high[3]
         _, low, high = profile(problem, predictions(law, x), 1)
         inside[1] += low[0] <= known <= high[0]
-    assert (inside >= 105).all()  # a 95 % interval falls below 105 of 120 once in 1,400
+    assert (inside >= 51).all()  # a 95 % interval falls below 51 of 60 once in 1,300
