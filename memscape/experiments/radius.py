@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from memscape.errors import ModelError
 from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over, slope
+from memscape.folder import write_json
 from memscape.instruments import Profile
 from memscape.instruments.anatomy import dissect
 from memscape.instruments.radius import predicted
@@ -110,6 +111,7 @@ def measure(work: Work) -> dict[str, Finding]:
             if work.setting.model:
                 raise
             say(f"{problem} It is left out.")
+    write_json(work.out / "models.json", {"models": [s._asdict() for s in found]})
     own = [s for s in found if s.own]
     grows = slope([math.log(s.width) for s in own], [math.log(s.distance) for s in own], "widths")
     of_gaussian = slope([math.log(s.width) for s in own], [math.log(s.gaussian) for s in own], "widths")

@@ -1,0 +1,403 @@
+"""Draw the pictures of the findings from the tables in results/, as SVG: labels at the lines, units on the axes.
+
+    python docs/make_figures.py         # docs/figures/NAME.svg, one a result that is there
+
+Each function below answers one question with one picture; `Chart` is the paper it draws on.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+RESULTS, OUT = ROOT / "results", ROOT / "docs" / "figures"
+
+INK, GREY, PALE, RULE, HOT = "#1b2733", "#667788", "#c5ced6", "#e8ecef", "#c8442b"
+BLUES = ("#93c3de", "#62a8d1", "#3b8cc0", "#226da3", "#155182", "#0b3459")
+"""Small to large."""
+
+Points = Iterable[tuple[float, float]]
+
+
+class Chart:
+    """A picture with one sentence as its title, two axes, and every label where it belongs."""
+
+    def __init__(
+        self,
+        title: str,
+        note: str,
+        x: tuple[str, float, float],
+        y: tuple[str, float, float],
+        *,
+        log: str = "x",
+        xticks: dict[float, str] | None = None,
+        yticks: dict[float, str] | None = None,
+        left: int = 66,
+        right: int = 205,
+        size: tuple[int, int] = (880, 500),
+    ):
+        """`x` and `y` are title, low and high end; `log` names logarithmic axes; `left` and `right` leave room."""
+        self.size, self.log, self.ends = size, log, {"x": x[1:], "y": y[1:]}
+        self.box = {"x": (left, size[0] - right), "y": (size[1] - 58, 100 + 17 * note.count("\n"))}
+        self.marks: list[str] = []
+        self.words(24, 34, title, size=19, weight=650)
+        for i, line in enumerate(note.split("\n")):
+            self.words(24, 57 + 17 * i, line, GREY)
+        wide, (low, high) = self.box["x"][1], self.box["y"]
+        for value, name in (self._ticks("y") if yticks is None else yticks).items():
+            at = self.at("y", value)
+            self.add(f'<line x1="{left}" x2="{wide}" y1="{at:.1f}" y2="{at:.1f}" stroke="{RULE}"/>')
+            self.words(left - 8, at + 4, name, GREY, 12, "end")
+        for value, name in (self._ticks("x") if xticks is None else xticks).items():
+            self.words(self.at("x", value), low + 19, name, GREY, 12, "middle")
+        self.words(left, high - 12, y[0], GREY, 12)
+        self.words(wide, low + 40, x[0], GREY, 12, "end")
+        self.add(f'<line x1="{left}" x2="{wide}" y1="{low}" y2="{low}" stroke="{PALE}"/>')
+
+    def _ticks(self, axis: str) -> dict[float, str]:
+        low, high = self.ends[axis]
+        if axis in self.log:
+            powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+            between = (1, 2, 5) if high < 30 * low else (1,)
+            ticks = [i * 10.0**p for p in powers for i in between] + [10.0**powers.stop]
+            return {tick: short(tick) for tick in ticks if low <= tick <= high}
+        step = next(s for s in (0.1, 0.2, 0.25, 0.5, 1, 2, 5) if (high - low) / s <= 7)
+        first = math.ceil(low / step - 1e-9)
+        return {step * i: f"{step * i:g}" for i in range(first, math.floor(high / step + 1e-9) + 1)}
+
+    def at(self, axis: str, value: float) -> float:
+        """Return the place of a value, in pixels."""
+        (low, high), (start, end) = self.ends[axis], self.box[axis]
+        if axis in self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return start + (end - start) * (value - low) / (high - low)
+
+    def xy(self, point: tuple[float, float]) -> tuple[float, float]:
+        return self.at("x", point[0]), self.at("y", point[1])
+
+    def add(self, mark: str) -> None:
+        self.marks.append(mark)
+
+    def words(
+        self, x: float, y: float, text: str, colour: str = INK, size: int = 13, anchor: str = "start", weight: int = 400
+    ) -> None:
+        """Write at pixels."""
+        style = f'fill="{colour}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}"'
+        self.add(f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>')
+
+    def say(
+        self, point: tuple[float, float], text: str, colour: str = GREY, anchor: str = "start", up: int = 6
+    ) -> None:
+        """Write at a point, a little above it."""
+        x, y = self.xy(point)
+        self.words(x, y - up, text, colour, anchor=anchor)
+
+    def line(self, points: Points, colour: str, width: float = 2.2, dash: str = "") -> None:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(self.xy, points))
+        self.add(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" '
+            f'stroke-dasharray="{dash}" stroke-linejoin="round" stroke-linecap="round"/>'
+        )
+
+    def dots(self, points: Points, colour: str, radius: float = 3.2, hollow: bool = False) -> None:
+        look = f'fill="{"#fff" if hollow else colour}" stroke="{colour}" stroke-width="{2 if hollow else 0}"'
+        for x, y in map(self.xy, points):
+            self.add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" {look}/>')
+
+    def tags(self, tags: list[tuple[float, str, str]], gap: float = 17) -> None:
+        """Write (y, text, colour) at the right edge, pushed apart where they would overlap."""
+        places: list[float] = []
+        for y, _, _ in (ordered := sorted(tags, key=lambda tag: -tag[0])):
+            places.append(max(self.at("y", y) + 4, places[-1] + gap if places else -1))
+        over = max(0.0, places[-1] - self.box["y"][0]) if places else 0
+        for place, (y, text, colour) in zip(places, ordered, strict=True):
+            x, here = self.box["x"][1], place - over
+            self.add(
+                f'<line x1="{x + 4}" y1="{self.at("y", y):.1f}" x2="{x + 14}" y2="{here - 4:.1f}" stroke="{PALE}"/>'
+            )
+            self.words(x + 17, here, text, colour)
+
+    def svg(self) -> str:
+        wide, high = self.size
+        font = "-apple-system, 'Segoe UI', Inter, Helvetica, Arial, sans-serif"
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="{font}">'
+        return "\n".join([head, f'<rect width="{wide}" height="{high}" fill="#fff"/>', *self.marks, "</svg>\n"])
+
+
+def short(n: float) -> str:
+    """Return 64k, 1.6M: a count as one says it."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.3g}{letter}"
+    return f"{n:.3g}"
+
+
+def table(name: str) -> pd.DataFrame:
+    return pd.read_csv(RESULTS / name / "table.csv")
+
+
+def scale(name: str) -> str:
+    return json.loads((RESULTS / name / "result.json").read_text())["scale"]
+
+
+def leaves(curve: pd.DataFrame, by: float = 0.1) -> tuple[float, float] | None:
+    """Return (D, loss) where a curve of training losses first lies `by` nats above its floor, log-linear in D."""
+    above = (curve.train_loss - curve.floor).to_numpy()
+    i = int(np.argmax(above > by))
+    if i == 0:
+        return None
+    u = (by - above[i - 1]) / (above[i] - above[i - 1])
+    d, loss = np.log(curve.n_tokens.to_numpy()), curve.train_loss.to_numpy()
+    return math.exp(d[i - 1] + u * (d[i] - d[i - 1])), float(loss[i - 1] + u * (loss[i] - loss[i - 1]))
+
+
+def grid() -> Chart:
+    """Up to which amount of text does each size memorise?"""
+    runs = pd.read_csv(RESULTS / "gpu_grid.csv")
+    best = runs.loc[runs.groupby(["n_params_total", "n_tokens"]).train_loss.idxmin()]
+    chart = Chart(
+        "A model learns a text by heart, until the text is too long for it",
+        f"Training loss of six GPT-2 shapes on English prose, {len(runs)} runs, the best of six at each point.\n"
+        "A ring marks where a size leaves the floor by 0.1 nats.",
+        ("unique training bytes", 6e4, 8.4e6), ("training loss, nats per byte", 0, 1.6),
+        xticks={n: short(n) for n in (64e3, 128e3, 256e3, 512e3, 1e6, 2e6, 8e6)},
+    )  # fmt: skip
+    tags = []
+    for colour, (size, curve) in zip(BLUES, best.groupby("n_params_total"), strict=True):
+        points = list(zip(curve.n_tokens, curve.train_loss, strict=True))
+        chart.line(points, colour)
+        chart.dots(points, colour)
+        if place := leaves(curve):
+            chart.dots([place], colour, 6.5, hollow=True)
+        one = curve.iloc[0]
+        tags.append((points[-1][1], f"{short(size)} parameters ({one.d_model} × {one.n_layers})", colour))
+    floor = best.groupby("n_tokens").floor.first()
+    chart.line(floor.items(), HOT, 1.6, "5 4")
+    chart.tags([*tags, (floor.iloc[-1], "floor ln d / T:", HOT), (floor.iloc[-1] - 0.02, "all of it by heart", HOT)])
+    return chart
+
+
+def question_formation() -> Chart:
+    """Is 1 a bound of all losses?"""
+    runs = table("question-formation")
+    arm = runs.run_id.str.split("-s", n=1).str[0]
+    depths = sorted(runs[arm.str.startswith("paper")].n_layers.unique())
+    lines = {g: round(r.n_tokens.iloc[0] / 23.4) for g, r in runs.groupby(arm)}
+    rows = [(f"paper-l{d}", f"{d} layers, {short(lines[f'paper-l{d}'])} lines") for d in depths]
+    stream, few = next(a for a in lines if a.startswith("stream")), next(a for a in lines if a.startswith("few"))
+    rows += [(stream, "no line ever twice"), (few, f"{lines[few]:,} lines, again and again")]
+    chart = Chart(
+        "The loss of 1 is the entropy of a grammar, and memorised lines go below it",
+        f"Question-Formation, {scale('question-formation')} scale: training loss at the end, one dot a seed "
+        "(where no line comes twice: held-out loss).",
+        ("loss, nats per token", 0.2, 1.1), ("", 0, len(rows)), log="", yticks={}, left=250, right=40,
+        size=(880, 158 + 52 * len(rows)),
+    )  # fmt: skip
+    for x in (0.2, 0.4, 0.6, 0.8, 1.0):
+        chart.line([(x, 0), (x, len(rows))], RULE, 1)
+    chart.line([(0.9953, 0), (0.9953, len(rows))], HOT, 1.6, "5 4")
+    chart.say((0.9953, len(rows)), "entropy of the grammar, 0.9953", HOT, "middle")
+    for i, (name, words) in enumerate(rows):
+        y, mine = len(rows) - 0.5 - i, runs[arm == name]
+        x = mine.fresh_loss if name == stream else mine.train_loss
+        chart.words(238, chart.at("y", y) + 4, words, INK, 13, "end")
+        chart.dots([(v, y) for v in x], BLUES[3], 5)
+        floor = mine.floor.iloc[0]
+        if name != stream and floor >= 0.2:
+            chart.line([(floor, y - 0.22), (floor, y + 0.22)], GREY, 2)
+            if name in (rows[0][0], few):
+                chart.say((floor, y), "floor ln d / T", GREY, "start" if floor < 0.4 else "middle", 16)
+    return chart
+
+
+def capacity() -> Chart:
+    """How many bits does a model hold?"""
+    runs = table("capacity")
+    cells = runs.groupby(["n_params_total", "data_bits"], as_index=False).memorised_bits.mean()
+    low, high = cells.data_bits.min() * 0.8, cells.data_bits.max() * 1.3
+    chart = Chart(
+        "What fits is stored whole; beyond it a model is full",
+        f"Uniform random tokens, {scale('capacity')} scale, {len(runs)} runs: bits memorised against bits of data, "
+        "means over seeds.",
+        ("bits of data", low, high), ("bits memorised", low, high), log="xy",
+    )  # fmt: skip
+    chart.line([(low, low), (high, high)], HOT, 1.6, "5 4")
+    chart.say((high**0.8 * low**0.2, high**0.8 * low**0.2), "all of it ", HOT, "end", 10)
+    tags, sizes = [], list(cells.groupby("n_params_total"))
+    for colour, (size, curve) in zip(BLUES[-len(sizes) :], sizes, strict=True):
+        points = list(zip(curve.data_bits, curve.memorised_bits, strict=True))
+        chart.line(points, colour)
+        chart.dots(points, colour)
+        most = curve.memorised_bits.max()
+        tags.append((points[-1][1], f"{short(size)} parameters: {most / size:.1f} bits each", colour))
+    chart.tags(tags)
+    return chart
+
+
+def landscape() -> Chart:
+    """Has the training loss an interior minimum over data size?"""
+    runs = table("landscape")
+    arm = runs.run_id.str.split("-").str[0]
+    means = runs.groupby([arm.rename("arm"), "n_tokens"], as_index=False)[["train_loss", "floor"]].mean()
+    sizes = means.n_tokens
+    chart = Chart(
+        "The training loss rises with the data from the first: no minimum inside",
+        f"One GPT-2 shape of width {runs.d_model.iloc[0]}, {scale('landscape')} scale, {runs.seed.nunique()} seeds.\n"
+        "Proposition 4 asks for a valley whose floor is 1, wherever D_opt lies.",
+        ("unique training tokens", sizes.min() * 0.9, sizes.max() * 1.1), ("training loss, nats per token", 0, 5),
+        xticks={n: short(n) for n in np.geomspace(sizes.min(), sizes.max(), 5)},
+    )  # fmt: skip
+    tags = []
+    for name, words, colour in (("random", "random tokens", BLUES[4]), ("text", "text", BLUES[1])):
+        curve = means[means.arm == name]
+        points = list(zip(curve.n_tokens, curve.train_loss, strict=True))
+        chart.line(points, colour)
+        chart.dots(points, colour)
+        tags.append((points[-1][1], words, colour))
+    floor = means[means.arm == "random"]
+    chart.line(zip(floor.n_tokens, floor.floor, strict=True), GREY, 1.6, "2 4")
+    middle = math.sqrt(sizes.min() * sizes.max())
+    fine = [float(x) for x in np.geomspace(middle / 6, middle * 10, 60)]
+    chart.line([(x, (u := math.log(x / middle)) + math.exp(-u)) for x in fine], HOT, 1.6, "5 4")
+    chart.say((middle / 5.4, 4.05), "as printed: u + 1/eᵘ, D_opt in the middle", HOT)
+    chart.tags([*tags, (float(floor.floor.iloc[-1]), "floor ln d / T", GREY)])
+    return chart
+
+
+def fractions() -> Chart:
+    """What does a small share of the data do?"""
+    runs = table("fractions")
+    arm = runs.run_id.str.split("-").str[0]
+    shares = {"whole": 100.0, "tenth": 10.0, "hundredth": 1.0, "thousandth": 0.1}
+    means = runs.groupby(arm)[["train_loss", "fresh_loss", "floor"]].mean().loc[list(shares)]
+    x = [1 / shares[name] for name in means.index]
+    chart = Chart(
+        "Held-out text is known like trained text only while nothing is memorised",
+        f"One GPT-2 shape of width {runs.d_model.iloc[0]}, the same number of steps, {scale('fractions')} scale: loss "
+        "at the end, means over seeds.",
+        ("share of the corpus trained on, smaller to the right", 0.008, 13),
+        ("loss, nats per token", 0, float(means.fresh_loss.max()) * 1.08),
+        xticks={1 / s: f"{s:g} %" for s in shares.values()},
+    )  # fmt: skip
+    look = (("fresh_loss", "held-out text", HOT), ("train_loss", "trained text", BLUES[4]))
+    for name, _, colour in look:
+        points = list(zip(x, means[name], strict=True))
+        chart.line(points, colour)
+        chart.dots(points, colour, 4)
+    chart.line(zip(x, means.floor, strict=True), GREY, 1.6, "2 4")
+    ends = means.iloc[-1]
+    tags = [(ends[name], words, colour) for name, words, colour in look]
+    chart.tags([*tags, (ends.floor, "floor ln d / T", GREY)])
+    return chart
+
+
+def radius() -> Chart:
+    """Is the distance between states a constant times sqrt(n)?"""
+    seen = pd.DataFrame(json.loads((RESULTS / "radius" / "models.json").read_text())["models"])
+    root = np.sqrt(seen.width)
+    most = float((seen[["distance", "gaussian", "untrained"]].max(axis=1) / root).max())
+    chart = Chart(
+        "States do not lie 0.484 sqrt(n) apart; they lie nearer than in a Gaussian cloud",
+        f"Distance to the nearest state of another document after the final norm, over sqrt(n); "
+        f"{scale('radius')} scale.",
+        ("width n of the model", seen.width.min() * 0.85, seen.width.max() * 1.2),
+        ("distance / sqrt(n)", 0, 1.1 * most),
+        xticks={float(w): f"{w:g}" for w in sorted(set(seen.width))},
+    )  # fmt: skip
+    low, high = chart.ends["x"]
+    chart.line([(low, 0.4839), (high, 0.4839)], HOT, 1.6, "5 4")
+    own = seen[seen.own].sort_values("width")
+    tags = [(0.4839, "predicted, 0.484", HOT)]
+    looks = (
+        ("gaussian", "Gaussian, same moments", GREY),
+        ("distance", "trained", BLUES[4]),
+        ("untrained", "untrained", BLUES[0]),
+    )
+    for name, words, colour in looks:
+        chart.line(zip(own.width, own[name] / np.sqrt(own.width), strict=True), colour)
+        chart.dots(zip(seen.width, seen[name] / root, strict=True), colour, 4.5, hollow=name != "distance")
+        last = seen.sort_values("width").iloc[-1]
+        tags.append((last[name] / math.sqrt(last.width), words, colour))
+    for _, one in seen[~seen.own].iterrows():
+        chart.say(
+            (one.width, one.distance / math.sqrt(one.width)),
+            one["name"],
+            INK,
+            "end" if one.width > 0.7 * high else "middle",
+            12,
+        )
+    chart.tags(tags)
+    return chart
+
+
+def openelm() -> Chart:
+    """Where does overfitting end, for each size?"""
+    runs = table("openelm")
+    runs = runs[runs.run_id.str.startswith("main")]
+    runs = runs.assign(gap=(runs.fresh_loss - runs.train_loss).clip(lower=0.004))
+    means = runs.groupby(["n_params", "n_tokens"], as_index=False).gap.mean()
+    chart = Chart(
+        "A larger model overfits more data",
+        f"OpenELM shapes on books, {scale('openelm')} scale: held-out minus training loss at the end.",
+        ("unique training tokens", means.n_tokens.min() * 0.9, means.n_tokens.max() * 1.1),
+        ("gap, nats per token", means.gap.min() * 0.8, means.gap.max() * 1.3), log="xy",
+        xticks={n: short(n) for n in np.geomspace(means.n_tokens.min(), means.n_tokens.max(), 5)},
+    )  # fmt: skip
+    low, high = chart.ends["x"]
+    tags, sizes = [], list(means.groupby("n_params"))
+    for colour, (size, curve) in zip(BLUES[-len(sizes) :], sizes, strict=True):
+        points = list(zip(curve.n_tokens, curve.gap, strict=True))
+        chart.line(points, colour)
+        chart.dots(points, colour)
+        tags.append((points[-1][1], f"N = {short(size)}", colour))
+    chart.line([(low, 0.2), (high, 0.2)], HOT, 1.6, "5 4")
+    chart.tags([*tags, (0.2, "the paper's threshold", HOT)])
+    return chart
+
+
+def architecture() -> Chart:
+    """Which parts of a transformer change how much it holds?"""
+    runs = table("architecture")
+    runs = runs[runs.run_id.str.contains("-random-")]
+    arm = runs.run_id.str.split("-").str[0]
+    base = runs[arm == "base"].set_index("seed").bits_per_param
+    ratio = runs.bits_per_param / runs.seed.map(base)
+    names = ratio.groupby(arm).mean().sort_values(ascending=False).index
+    chart = Chart(
+        "What a parameter holds, by what is changed in the model",
+        f"Uniform random tokens, {scale('architecture')} scale: bits per parameter over the base's, a dot a seed.",
+        ("times the base", 0.05, 2), ("", 0, len(names)), yticks={}, left=110, right=40,
+        xticks={x: f"{x:g}" for x in (0.05, 0.1, 0.2, 0.5, 1, 2)}, size=(880, 158 + 30 * len(names)),
+    )  # fmt: skip
+    chart.line([(1, 0), (1, len(names))], HOT, 1.6, "5 4")
+    for i, name in enumerate(names):
+        y = len(names) - 0.5 - i
+        chart.words(98, chart.at("y", y) + 4, name, INK, 13, "end")
+        chart.line([(0.05, y), (2, y)], RULE, 1)
+        chart.dots([(min(max(v, 0.05), 2), y) for v in ratio[arm == name]], BLUES[3], 4.5)
+    return chart
+
+
+FIGURES: dict[str, Callable[[], Chart]] = {
+    "grid": grid, "question-formation": question_formation, "capacity": capacity, "landscape": landscape,
+    "fractions": fractions, "radius": radius, "openelm": openelm, "architecture": architecture,
+}  # fmt: skip
+"""Name of the result -> its picture."""
+
+
+def main() -> None:
+    OUT.mkdir(exist_ok=True)
+    for name, draw in FIGURES.items():
+        if name == "grid" or (RESULTS / name).exists():
+            path = OUT / f"{name}.svg"
+            path.write_text(draw().svg(), encoding="utf-8")
+            print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The pictures of the findings: drawn from the tables as they are, with labels that can be read."""
+
+import importlib.util
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("make_figures", ROOT / "docs" / "make_figures.py")
+figures = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(figures)
+
+DRAWN = [name for name in figures.FIGURES if name == "grid" or (ROOT / "results" / name).exists()]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_picture_is_what_its_table_says(name):
+    """The file beside the findings is the one that the table makes, and its words stay inside the frame."""
+    svg = figures.FIGURES[name]().svg()
+    assert svg == (ROOT / "docs" / "figures" / f"{name}.svg").read_text(encoding="utf-8"), "run docs/make_figures.py"
+    words = [node for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("text")]
+    wide, high = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
+    assert all(0 < float(w.get("x")) < wide and 0 < float(w.get("y")) < high for w in words)
+
+
+def test_tags_never_lie_on_each_other():
+    """Five lines that end at one loss get five readable labels, inside the axes."""
+    chart = figures.Chart("title", "note", ("x", 1, 10), ("y", 0, 1))
+    before = len(chart.marks)
+    chart.tags([(0.01 * i, f"label {i}", figures.INK) for i in range(5)])
+    tags = [mark for mark in chart.marks[before:] if mark.startswith("<text")]
+    places = sorted(float(re.search(r' y="([\d.]+)"', tag).group(1)) for tag in tags)
+    assert min(b - a for a, b in pairwise(places)) >= 16.9
+    assert max(places) <= chart.box["y"][0] + 0.1
+
+
+def test_where_a_curve_leaves_its_floor():
+    """Planted: 0.1 nats above the floor half way, in ln D, between the second size and the third."""
+    curve = pd.DataFrame({"n_tokens": [100, 200, 800], "floor": 0.1, "train_loss": [0.1, 0.15, 0.25]})
+    d, loss = figures.leaves(curve)
+    assert (d, loss) == pytest.approx((math.sqrt(200 * 800), 0.2))
