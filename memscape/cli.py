@@ -192,6 +192,10 @@ def fit(
     column: Annotated[
         list[str] | None, typer.Option("--column", help="Name a column: n_params=N, n_tokens=D, ...")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the fit.json of a table, which `memscape report` makes a page of."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -202,7 +206,9 @@ def fit(
     _talk(quiet)
     from memscape.laws import fit
 
-    columns, out = _pairs(column) or None, source if source.is_dir() else None
+    if out is not None and law is not None:
+        raise typer.BadParameter("fit.json keeps all laws; leave out --law or --out.", param_hint="--out")
+    columns, out = _pairs(column) or None, out or (source if source.is_dir() else None)
     found = fit(source, columns=columns, out=out) if law is None else fit(source, law, columns=columns)
     _show(found, as_json)
 

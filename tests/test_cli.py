@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from memscape import errors
 from memscape.cli import app
@@ -78,6 +79,16 @@ def test_json_is_data_on_stdout_and_talk_on_stderr(tmp_path):
     again = memscape(*arguments, "--out", str(tmp_path / "a"), "--quiet")
     assert again.stderr == ""
     assert json.loads(again.stdout) == json.loads(loud.stdout)
+
+
+def test_the_laws_of_any_table_make_a_page(tmp_path):
+    """A table that no sweep made is fitted into a folder, and the folder has a page; one law alone makes none."""
+    table = Path(__file__).parent.parent / "results" / "random_grid.csv"
+    told = CliRunner().invoke(app, ["fit", str(table), "--out", str(tmp_path / "page")])
+    assert told.exit_code == 0, told.stderr
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "page")]).exit_code == 0
+    assert (tmp_path / "page" / "report.html").stat().st_size > 100_000
+    assert CliRunner().invoke(app, ["fit", str(table), "--law", "capacity", "--out", str(tmp_path)]).exit_code == 2
 
 
 def test_an_unknown_name_lists_the_known_ones():
