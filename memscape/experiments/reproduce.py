@@ -7,21 +7,19 @@ The folder holds criteria.json (written first; other criteria are refused), the 
 result.json (which `memscape audit` reads), README.md and report.html. Killed or stopped, the same call continues.
 """
 
-import contextlib
 import importlib
-import platform
 import shlex
-import time
 from pathlib import Path
 from typing import get_args
 
 from memscape.claims import ExperimentResult, Trial
 from memscape.claims.evidence import experimental_status
 from memscape.data import open_corpus
-from memscape.errors import FolderError, MemscapeError, PlanError, unknown
+from memscape.errors import MemscapeError, PlanError, unknown
 from memscape.experiments.experiment import Experiment, Finding, Scale, Setting, Work
+from memscape.experiments.timing import seconds, timed
 from memscape.experiments.versions import versions
-from memscape.folder import claim, read_json, write_json, write_whole, writing
+from memscape.folder import claim, write_json, write_whole, writing
 from memscape.models.sizing import parameters
 from memscape.pages import report
 from memscape.progress import Budget, OutOfBudget, say
@@ -117,14 +115,14 @@ def reproduce(
     identity = {"experiment": name, **setting.model_dump(), "corpus_sha256": text.sha256, "criteria": this.criteria}
     with writing(out):
         claim(out / "criteria.json", identity)
-        start, rows = time.perf_counter(), ()
-        try:
-            if plan is not None:
+        rows = ()
+        if plan is not None:
+            with timed(out, "train"):
                 rows = _trained(plan, out, engine, device, budget)
-            budget.check("what looks into the models, and the verdict")
+        budget.check("what looks into the models, and the verdict")
+        with timed(out, "measure"):
             findings = this.measure(Work(setting, out, rows, budget, _place(device)))
-        finally:
-            minutes = _add_time(out, time.perf_counter() - start)
+        minutes = sum(seconds(out).values()) / 60
         answer = _answer(this, setting, findings)
         if rows:
             frame = Runs.load(out).to_frame()
@@ -175,15 +173,6 @@ def _place(device: str | None) -> str:
     import torch
 
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def _add_time(out: Path, seconds: float) -> float:
-    """Add to the folder's time, all calls together, and return it in minutes."""
-    path = out / "timing.json"
-    with contextlib.suppress(FolderError, KeyError, TypeError):  # a missing or damaged file is begun again
-        seconds += read_json(path)["seconds"]
-    write_json(path, {"seconds": round(seconds, 1), "processor": platform.processor() or platform.machine()})
-    return seconds / 60
 
 
 def _answer(this: Experiment, setting: Setting, findings: dict[str, Finding]) -> Reproduction:

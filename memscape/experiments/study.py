@@ -8,11 +8,8 @@ fit the laws, advise, and write one page. Each step reads what the last one wrot
 """
 
 import importlib.util
-import os
-import platform
 import re
 import shlex
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from memscape.data import Corpus, open_corpus, split_corpus
-from memscape.errors import FolderError, TableError, unknown
+from memscape.errors import TableError, unknown
 from memscape.experiments.price import StudyPrice, price_probe
+from memscape.experiments.timing import timed
 from memscape.experiments.versions import versions
-from memscape.folder import claim, read_json, write_json, writing
+from memscape.folder import claim, write_json, writing
 from memscape.instruments import probe
 from memscape.laws import Advice, advise, fit
 from memscape.models.pretrained import DEFAULT, INSTALL_DEFAULT, load, locate
@@ -185,14 +183,5 @@ def _available(model: str) -> str:
 
 def _step(out: Path, name: str, work: Callable[[], Any]) -> Any:
     """Do one step and add its seconds to timing.json."""
-    start = time.perf_counter()
-    answer = work()
-    path = out / "timing.json"
-    try:
-        seconds = read_json(path) if path.exists() else {}
-    except FolderError:  # times are no results: a damaged file is begun again
-        seconds = {}
-    steps = seconds.setdefault("seconds", {})
-    steps[name] = round(steps.get(name, 0) + time.perf_counter() - start, 3)
-    write_json(path, seconds | {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()})
-    return answer
+    with timed(out, name):
+        return work()

@@ -6,6 +6,7 @@ resolves every column again.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,24 @@ class Table:
     headings: list[tuple[str, bool]]
     """Heading and whether the column holds words."""
     rows: list[list[Cited | None]]
+
+    @classmethod
+    def of_measures(
+        cls,
+        name: str,
+        before: tuple[str, ...],
+        value: str,
+        rows: Sequence[tuple[Sequence[Cited | None], Measure | None, Sequence[Cited | None]]],
+        after: dict[str, bool] | None = None,
+    ) -> "Table | None":
+        """Return a table of measures, each with the ends of its interval, or None without rows.
+
+        A row is cells of words, the measure, and further cells, whose headings `after` says whether they hold words.
+        """
+        ends = {value: False, "low": False, "high": False}
+        headings = [(h, True) for h in before] + list((ends | (after or {})).items())
+        cells = [[*words, *((m.value, m.low, m.high) if m else (None,) * 3), *more] for words, m, more in rows]
+        return cls(name, headings, cells) if rows else None
 
 
 def columns(records: Records, **wanted: tuple[str, ...]) -> dict[str, Column]:

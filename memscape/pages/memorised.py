@@ -84,33 +84,19 @@ def _spans(story: Story, profile: str) -> Table | None:
 
 
 def _canaries(story: Story, profile: str) -> Table | None:
-    base, records = f"{profile}#/extraction/canaries", story.records
+    base, records, told = f"{profile}#/extraction/canaries", story.records, story.records.text
     rows = [
-        [
-            records.text(f"{base}/{i}/canary"),
-            records.number(f"{base}/{i}/exposure/value"),
-            records.number(f"{base}/{i}/exposure/low"),
-            records.number(f"{base}/{i}/exposure/high"),
-            records.number(f"{base}/{i}/most"),
-        ]
-        for i in range(len(records.first(base) or []))
+        ([told(f"{at}/canary")], records.measured(f"{at}/exposure"), [records.number(f"{at}/most")])
+        for at in (f"{base}/{i}" for i in range(len(records.first(base) or [])))
     ]
-    headings = [
-        ("canary", True),
-        ("exposure (bits)", False),
-        ("low", False),
-        ("high", False),
-        ("largest possible", False),
-    ]
-    return Table("canaries", headings, rows) if rows else None
+    return Table.of_measures("canaries", ("canary",), "exposure (bits)", rows, {"largest possible": False})
 
 
 def _scores(story: Story, profile: str) -> Table | None:
     base, records = f"{profile}#/membership/scores", story.records
     rows = [
-        [Cited(name, f"{base}/{step(name)}", "key"), measure.value, measure.low, measure.high]
+        ([Cited(name, at, "key")], records.measured(at, "fixed3"), [])
         for name in records.first(base) or {}
-        if (measure := records.measured(f"{base}/{step(name)}", "fixed3"))
+        if records.has(at := f"{base}/{step(name)}")
     ]
-    headings = [("score", True), ("AUROC", False), ("low", False), ("high", False)]
-    return Table("membership", headings, rows) if rows else None
+    return Table.of_measures("membership", ("score",), "AUROC", rows)

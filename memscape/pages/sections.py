@@ -100,28 +100,17 @@ def probe(story: Story, profile: str) -> dict[str, Any]:
 
 def laws(story: Story) -> Table | None:
     """Parameters of every fitted law with their intervals."""
-    rows = []
+    rows, told = [], story.records.text
     for name, fit in (story.records.first("fit.json#/laws") or {}).items():
         base = f"fit.json#/laws/{step(name)}"
         for param in fit.get("params") or {}:
-            measure = story.records.measured(f"{base}/params/{step(param)}")
-            if measure:
-                rows.append(
-                    [
-                        story.records.text(f"{base}/law"),
-                        story.records.text(f"{base}/formula"),
-                        Cited(param, f"{base}/params/{step(param)}", "key"),
-                        measure.value,
-                        measure.low,
-                        measure.high,
-                        measure.unit,
-                        story.records.number(f"{base}/n", "count"),
-                        story.records.text(f"{base}/outcome/name"),
-                    ]
-                )
-    words = {"law", "formula", "parameter", "unit", "outcome"}
-    headings = ["law", "formula", "parameter", "value", "low", "high", "unit", "n", "outcome"]
-    return Table("laws", [(h, h in words) for h in headings], rows) if rows else None
+            if measure := story.records.measured(at := f"{base}/params/{step(param)}"):
+                n, outcome = story.records.number(f"{base}/n", "count"), told(f"{base}/outcome/name")
+                words = [told(f"{base}/law"), told(f"{base}/formula"), Cited(param, at, "key")]
+                rows.append((words, measure, [measure.unit, n, outcome]))
+    return Table.of_measures(
+        "laws", ("law", "formula", "parameter"), "value", rows, {"unit": True, "n": False, "outcome": True}
+    )
 
 
 def advice(story: Story) -> dict[str, Any] | None:
@@ -215,15 +204,12 @@ def experiment(story: Story) -> dict[str, Any] | None:
     rows, told = [], []
     for id, at in places:
         style = "percent" if str(records.first(f"{at}/measured/unit")).startswith("share") else "sig3"
-        value, low, high = (records.number(f"{at}/measured/{end}", style) for end in ("value", "low", "high"))
         true = [records.number(f"{at}/{end}", style) for end in ("low", "high")]
-        claim = Cited(id, f"{found}/claims/{step(id)}", "key") if id else None
-        rows.append(
-            [claim, records.text(f"{at}/quantity"), value, low, high, records.text(f"{at}/measured/unit"), *true]
-        )
+        words = [Cited(id, f"{found}/claims/{step(id)}", "key") if id else None, records.text(f"{at}/quantity")]
+        rows.append((words, records.measured(f"{at}/measured", style), [records.text(f"{at}/measured/unit"), *true]))
         told.append(records.text(f"{at}/sentence"))
-    headings = ["claim", "quantity", "measured", "low", "high", "unit", "true from", "to"]
-    table = Table("experiment", [(h, h in ("claim", "quantity", "unit")) for h in headings], rows)
+    after = {"unit": True, "true from": False, "to": False}
+    table = Table.of_measures("experiment", ("claim", "quantity"), "measured", rows, after)
     once = {sentence.value: sentence for sentence in told if sentence}  # a trial may speak to several claims
     return {"question": records.text(f"{found}/question"), "told": list(once.values()), "table": table}
 
@@ -247,8 +233,9 @@ def runs(story: Story) -> Table | None:
 def command(story: Story) -> Sentence | None:
     """Return the command that makes the folder again, from what the folder says of itself."""
     told = story.records.text
-    if story.has("provenance.json"):
-        return say("{whole}", whole=told("provenance.json#/command"))
+    for file in ("provenance.json", "result.json"):
+        if story.has(file):
+            return say("{whole}", whole=told(f"{file}#/command"))
     if story.has("probe.json"):
         corpus = told("profile.json#/corpus/spec")
         return say("memscape probe {model} --corpus {corpus}", model=told("probe.json#/model"), corpus=corpus)

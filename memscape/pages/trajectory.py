@@ -39,9 +39,8 @@ def losses(story: Story) -> Table | None:
     records = story.records
     count = len(records.first(f"{FILE}#/checkpoints") or []) if story.has(FILE) else 0
     rows = [
-        [records.text(f"{FILE}#/checkpoints/{i}/name"), measure.value, measure.low, measure.high]
-        for i in range(count)
-        if (measure := records.measured(f"{FILE}#/checkpoints/{i}/loss"))
+        ([records.text(f"{at}/name")], measure, [])
+        for at in (f"{FILE}#/checkpoints/{i}" for i in range(count))
+        if (measure := records.measured(f"{at}/loss"))
     ]
-    headings = [("checkpoint", True), ("loss (nats/token)", False), ("low", False), ("high", False)]
-    return Table("trajectory", headings, rows) if rows else None
+    return Table.of_measures("trajectory", ("checkpoint",), "loss (nats/token)", rows)

@@ -1,6 +1,7 @@
 """Experiments end to end at smoke scale: criteria first, verdicts from intervals, nothing lost when stopped."""
 
 import contextlib
+import html
 import json
 import platform
 import subprocess
@@ -43,7 +44,8 @@ def test_an_experiment_leaves_a_verdict_that_the_audit_reads(name, results):
         assert f"{name} at smoke scale" in verdict.evidence
     assert answer.question in (results / name / "README.md").read_text()
     assert (results / name / "report.html").stat().st_size > 10_000
-    assert "seconds" in json.loads((results / name / "timing.json").read_text())
+    assert "measure" in json.loads((results / name / "timing.json").read_text())["seconds"]
+    assert answer.command in html.unescape((results / name / "report.html").read_text())
 
 
 @pytest.mark.slow

@@ -1,0 +1,36 @@
+"""How long did each step of a folder take? `timing.json`, the only file of a result that depends on the clock.
+
+with timed(out, "train"):
+    ...                       # killed and begun again: the seconds of all calls add up
+"""
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from memscape.errors import FolderError
+from memscape.folder import read_json, write_json
+
+
+@contextlib.contextmanager
+def timed(out: Path, step: str) -> Iterator[None]:
+    """Add the seconds that a step takes to `out/timing.json`, however it ends."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        spent = seconds(out)
+        spent[step] = round(spent.get(step, 0) + time.perf_counter() - start, 1)
+        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        write_json(out / "timing.json", {"seconds": spent, **machine})
+
+
+def seconds(out: Path) -> dict[str, float]:
+    """Return the seconds of each step so far; times are no results, so a damaged file is begun again."""
+    try:
+        return dict(read_json(out / "timing.json")["seconds"])
+    except (FolderError, KeyError, TypeError, ValueError):
+        return {}
