@@ -12,11 +12,15 @@
 #include <limits>
 #include <thread>
 #include <vector>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 // The running state of a block of queries: one entry a row, `capacity` a row in the arrays of candidates.
 struct Rows {
     int64_t n, capacity, k, threads;
     float beta, gap, spill;          // inverse squared distance or 0; relative error of a sum, of a stored product
+    float negligible;                // nats: terms so far under the largest are left out of the sums
     const float *norm, *residue;     // n_x and r_x
     const int64_t *group, *self;     // may be null
     float* reach;                    // k-th smallest upper bound of a distance; infinite at first
@@ -43,16 +47,39 @@ namespace {
 constexpr int WIDE = 16, BLOCK = 64;
 typedef float Floats __attribute__((vector_size(4 * WIDE)));
 typedef int32_t Ints __attribute__((vector_size(4 * WIDE)));
+typedef uint16_t Halves __attribute__((vector_size(2 * WIDE)));
 constexpr float INF = std::numeric_limits<float>::infinity();
-constexpr float NEGLIGIBLE = 35.0f;  // nats: terms under exp(-35) of the largest are left out
 constexpr float CLEAR = 80.0f;       // nats: a term that could be larger than exp(80) leaves the energy unproven
 constexpr float TIE = 1e-6f;
 
-inline Floats load(const float* p) { Floats v; std::memcpy(&v, p, sizeof v); return v; }
 inline void store(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
+inline Floats load(const float* p) { Floats v; std::memcpy(&v, p, sizeof v); return v; }
+inline Floats load(const uint16_t* p) {
+    Halves h; std::memcpy(&h, p, sizeof h);
+    const Ints bits = __builtin_convertvector(h, Ints) << 16;
+    Floats v; std::memcpy(&v, &bits, sizeof v);
+    return v;
+}
 inline Floats magnitude(Floats v) { return v < 0.0f ? -v : v; }
+inline Floats root(Floats v) {
+    v = v > 0.0f ? v : Floats{};
+#ifdef __AVX512F__
+    return Floats(_mm512_sqrt_ps(__m512(v)));
+#else
+    for (int l = 0; l < WIDE; ++l) v[l] = std::sqrt(v[l]);
+    return v;
+#endif
+}
 inline float total(Floats v) { float t = 0; for (int l = 0; l < WIDE; ++l) t += v[l]; return t; }
 inline float least(Floats v) { float t = v[0]; for (int l = 1; l < WIDE; ++l) t = std::min(t, v[l]); return t; }
+// Whether any is not above t.
+inline bool any(Floats v, float t) {
+#ifdef __AVX512F__
+    return _mm512_cmp_ps_mask(__m512(v), _mm512_set1_ps(t), _CMP_NGT_UQ);
+#else
+    return !(least(v) > t);
+#endif
+}
 inline float widened(float v) { return v; }
 inline float widened(uint16_t v) { const uint32_t bits = uint32_t(v) << 16; float f; std::memcpy(&f, &bits, 4); return f; }
 
@@ -126,36 +153,46 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
     const Stored* product = static_cast<const Stored*>(tile.product) + q * tile.n;
     const float n_x = rows.norm[q], r_x = rows.residue[q], beta = rows.beta, beyond = -(1 - rows.gap) * n_x;
     const int64_t own = rows.self ? rows.self[q] - tile.origin : -1;
-    const auto hearing = [&] { return std::sqrt(std::max(0.0f, rows.level[q] + n_x) + NEGLIGIBLE / beta) + r_x; };
+    const auto hearing = [&] { return std::sqrt(std::max(0.0f, rows.level[q] + n_x) + rows.negligible / beta) + r_x; };
     float reach = rows.reach[q] + r_x, horizon = beta > 0 ? hearing() : 0.0f;
+    Floats sums{}, worst{};
+    int waiting = 0;  // blocks in the sums that the row has not taken yet: to add up lanes costs as much as a block
+    const auto settle = [&] {
+        if (!waiting) return;
+        const double sum = total(sums), most = double(beta) * -least(-worst);
+        rows.sum[q] += sum;
+        rows.ceiling[q] += most < CLEAR ? sum * std::exp(most) : INF;
+        sums = worst = Floats{};
+        waiting = 0;
+    };
     for (int64_t start = 0; start < tile.n; start += BLOCK) {
         const int64_t n = std::min<int64_t>(BLOCK, tile.n - start);
-        bool candidates = true, audible = beta > 0;
+        bool candidates = true, audible = beta > 0, loud[BLOCK / WIDE];
+        std::fill(loud, loud + BLOCK / WIDE, audible);
         if (n == BLOCK && reach < INF && horizon < INF) {
-            Floats best = Floats{} + INF, nearest = Floats{} + INF;
+            candidates = audible = false;
+            const float in_reach = reach * reach + beyond, in_hearing = horizon * horizon + beyond;
             for (int l = 0; l < BLOCK; l += WIDE) {
-                float wide[WIDE];
-                for (int i = 0; i < WIDE; ++i) wide[i] = widened(product[start + l + i]);
-                const Floats s = load(wide), r = load(tile.residue + start + l);
+                const Floats s = load(product + start + l), r = load(tile.residue + start + l);
                 const Floats low = load(tile.floor + start + l) - 2.0f * s - rows.spill * magnitude(s);
-                const Floats candidate = low - 2 * reach * r;
-                best = candidate < best ? candidate : best;
-                if (beta > 0) {
-                    const Floats heard = low - 2 * horizon * r;
-                    nearest = heard < nearest ? heard : nearest;
-                }
+                candidates |= any(low - 2 * reach * r, in_reach);
+                if (beta > 0) audible |= loud[l / WIDE] = any(low - 2 * horizon * r, in_hearing);
             }
-            candidates = !(least(best) > reach * reach + beyond);
-            audible = audible && !(least(nearest) > horizon * horizon + beyond);
             if (!candidates && !audible) continue;
         }
-        float s[BLOCK] = {}, near[BLOCK], error[BLOCK];
+        float s[BLOCK], near[BLOCK], ends[3][BLOCK];
         const float *norm = tile.norm + start, *residue = tile.residue + start, *floor = tile.floor + start;
-        for (int64_t l = 0; l < n; ++l) {
-            s[l] = widened(product[start + l]);
-            near[l] = norm[l] - 2.0f * s[l];
+        if (n < BLOCK) {  // the end of a tile is filled up, infinitely far
+            const auto filled = [n](const float* given, float* end, float rest) {
+                std::fill(std::copy(given, given + n, end), end + BLOCK, rest);
+                return end;
+            };
+            norm = filled(norm, ends[0], INF), residue = filled(residue, ends[1], 0), floor = filled(floor, ends[2], 0);
+            for (int64_t l = 0; l < BLOCK; ++l) s[l] = l < n ? widened(product[start + l]) : 0.0f;
+        } else {
+            for (int l = 0; l < BLOCK; l += WIDE) store(s + l, load(product + start + l));
         }
-        for (int64_t l = n; l < BLOCK; ++l) near[l] = INF;
+        for (int l = 0; l < BLOCK; l += WIDE) store(near + l, load(norm + l) - 2.0f * load(s + l));
         if (rows.group)
             for (int64_t l = 0; l < n; ++l) near[l] = tile.group[start + l] == rows.group[q] ? INF : near[l];
         if (own >= start && own < start + n) near[own - start] = INF;
@@ -168,6 +205,7 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
             const double lower = std::sqrt(std::max(0.0, d2 - slack)) - r;
             if (lower > rows.reach[q]) continue;
             if (rows.count[q] == rows.capacity) {
+                settle();
                 compact(rows, q);
                 if (lower > rows.reach[q]) continue;
                 if (rows.count[q] == rows.capacity) { rows.spilled[q] = 1; continue; }
@@ -186,26 +224,24 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
 
         Floats smallest = Floats{} + INF;
         for (int l = 0; l < BLOCK; l += WIDE) smallest = load(near + l) < smallest ? load(near + l) : smallest;
-        if (least(smallest) == INF) continue;
-        sink(rows, q, least(smallest));
-        const float level = rows.level[q];
-        horizon = hearing();
-        for (int64_t l = 0; l < n; ++l) {
-            const float r = r_x + residue[l], slack = rows.gap * (norm[l] + n_x) + rows.spill * std::fabs(s[l]);
-            error[l] = slack + r * (r + 2 * std::sqrt(std::max(0.0f, near[l] + n_x + slack)));
+        if (any(smallest, rows.level[q])) {
+            settle();
+            sink(rows, q, least(smallest));
+            horizon = hearing();
         }
-        for (int64_t l = n; l < BLOCK; ++l) error[l] = 0;
-        Floats sums{}, worst{};
+        const float level = rows.level[q];
         for (int l = 0; l < BLOCK; l += WIDE) {
-            const Floats d = load(near + l), e = load(error + l), y = beta * (d - level);
+            if (!loud[l / WIDE]) continue;
+            const Floats d = load(near + l), r = r_x + load(residue + l), y = beta * (d - level);
+            const Floats slack = rows.gap * (load(norm + l) + n_x) + rows.spill * magnitude(load(s + l));
+            const Floats e = slack + r * (r + 2 * root(d + n_x + slack));
             sums += d == INF ? Floats{} : exponential(-y);
-            const Floats heard = d == INF ? Floats{} : y - beta * e > NEGLIGIBLE ? Floats{} : e;
+            const Floats heard = d == INF ? Floats{} : y - beta * e > rows.negligible ? Floats{} : e;
             worst = heard > worst ? heard : worst;
         }
-        const double sum = total(sums), most = double(beta) * -least(-worst);
-        rows.sum[q] += sum;
-        rows.ceiling[q] += most < CLEAR ? sum * std::exp(most) : INF;
+        if (++waiting == 8) settle();
     }
+    settle();
 }
 
 // Centre one row and round it to bfloat16: what is kept, its squared norm, and at most how far it moved.

@@ -39,7 +39,7 @@ def _struct(name: str, fields: str) -> type[ctypes.Structure]:
 
 Rows = _struct(
     "Rows",
-    "long n capacity k threads; float beta gap spill; * norm residue group self reach level sum ceiling"
+    "long n capacity k threads; float beta gap spill negligible; * norm residue group self reach level sum ceiling"
     " count spilled place near error lower upper",
 )
 Tile = _struct("Tile", "long n origin; * product norm residue floor group")
@@ -69,13 +69,14 @@ def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tens
         "self": None if pairs.self_index is None else pairs.self_index.long(),
     }
     groups = None if pairs.pattern_groups is None else pairs.pattern_groups.long()
+    negligible = 16 + math.log(len(pairs.patterns))  # what is left out is together under exp(-16) of the sum
     spill = level.spill if level.stored != level.summed else 0.0
 
     def rows(start: int, stop: int) -> ctypes.Structure:
         chosen = {name: _pointer(None if v is None else v[start:stop]) for name, v in state.items()}
         return Rows(
             n=stop - start, capacity=capacity, k=k, threads=torch.get_num_threads(),
-            beta=beta or 0.0, gap=level.gap(width), spill=spill, **chosen,
+            beta=beta or 0.0, gap=level.gap(width), spill=spill, negligible=negligible, **chosen,
         )  # fmt: skip
 
     spans = [(a, min(n_queries, a + BLOCK)) for a in range(0, n_queries, BLOCK)]
