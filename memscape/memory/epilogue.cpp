@@ -36,6 +36,7 @@ struct Rows {
 // One tile of patterns against those queries.
 struct Tile {
     int64_t n, origin;               // patterns in the tile, index of its first
+    float longest, lost;             // largest n_p and r_p
     const void* product;             // s, row-major, n a row
     const float *norm, *residue;     // n_p and r_p
     const float* floor;              // (1 - gap) n_p - r_p^2
@@ -61,15 +62,6 @@ inline Floats load(const uint16_t* p) {
     return v;
 }
 inline Floats magnitude(Floats v) { return v < 0.0f ? -v : v; }
-inline Floats root(Floats v) {
-    v = v > 0.0f ? v : Floats{};
-#ifdef __AVX512F__
-    return Floats(_mm512_sqrt_ps(__m512(v)));
-#else
-    for (int l = 0; l < WIDE; ++l) v[l] = std::sqrt(v[l]);
-    return v;
-#endif
-}
 inline float total(Floats v) { float t = 0; for (int l = 0; l < WIDE; ++l) t += v[l]; return t; }
 inline float least(Floats v) { float t = v[0]; for (int l = 1; l < WIDE; ++l) t = std::min(t, v[l]); return t; }
 // Whether any is not above t.
@@ -155,15 +147,20 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
     const int64_t own = rows.self ? rows.self[q] - tile.origin : -1;
     const auto hearing = [&] { return std::sqrt(std::max(0.0f, rows.level[q] + n_x) + rows.negligible / beta) + r_x; };
     float reach = rows.reach[q] + r_x, horizon = beta > 0 ? hearing() : 0.0f;
-    Floats sums{}, worst{};
+    Floats sums{};
     int waiting = 0;  // blocks in the sums that the row has not taken yet: to add up lanes costs as much as a block
+    // A term errs by e = slack + r (r + 2 D), D^2 = d^2 + slack, r = r_x + r_p. It counts only while d^2 - e is within
+    // T^2, the hearing, and then (D - r)^2 <= T^2 + 2 slack + 2 r^2: no e is larger than that of the worst pattern there.
     const auto settle = [&] {
-        if (!waiting) return;
-        const double sum = total(sums), most = double(beta) * -least(-worst);
+        const double sum = waiting ? total(sums) : 0;
+        sums = Floats{};
+        waiting = 0;
+        if (!(sum > 0)) return;  // nothing, or only what may not be met
+        const double slack = (rows.gap + rows.spill / 2) * (double(n_x) + tile.longest);
+        const double r = r_x + tile.lost, T = hearing();
+        const double most = beta * (slack + r * (3 * r + 2 * std::sqrt(T * T + 2 * slack + 2 * r * r)));
         rows.sum[q] += sum;
         rows.ceiling[q] += most < CLEAR ? sum * std::exp(most) : INF;
-        sums = worst = Floats{};
-        waiting = 0;
     };
     for (int64_t start = 0; start < tile.n; start += BLOCK) {
         const int64_t n = std::min<int64_t>(BLOCK, tile.n - start);
@@ -232,12 +229,8 @@ template <class Stored> void scan_row(const Rows& rows, const Tile& tile, int64_
         const float level = rows.level[q];
         for (int l = 0; l < BLOCK; l += WIDE) {
             if (!loud[l / WIDE]) continue;
-            const Floats d = load(near + l), r = r_x + load(residue + l), y = beta * (d - level);
-            const Floats slack = rows.gap * (load(norm + l) + n_x) + rows.spill * magnitude(load(s + l));
-            const Floats e = slack + r * (r + 2 * root(d + n_x + slack));
-            sums += d == INF ? Floats{} : exponential(-y);
-            const Floats heard = d == INF ? Floats{} : y - beta * e > rows.negligible ? Floats{} : e;
-            worst = heard > worst ? heard : worst;
+            const Floats d = load(near + l);
+            sums += d == INF ? Floats{} : exponential(beta * (level - d));
         }
         if (++waiting == 8) settle();
     }

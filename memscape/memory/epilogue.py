@@ -42,7 +42,7 @@ Rows = _struct(
     "long n capacity k threads; float beta gap spill negligible; * norm residue group self reach level sum ceiling"
     " count spilled place near error lower upper",
 )
-Tile = _struct("Tile", "long n origin; * product norm residue floor group")
+Tile = _struct("Tile", "long n origin; float longest lost; * product norm residue floor group")
 
 
 def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tensor]:
@@ -86,13 +86,13 @@ def compiled(level: Level, pairs: Pairs, asked: Asked) -> tuple[Neighbours, Tens
         tile = _rounded(level, pairs.patterns[origin : origin + TILE], centre)
         group = None if groups is None else groups[origin : origin + TILE]
         floor = (1 - level.gap(width)) * tile.norm - tile.residue.square()
+        longest, lost = float(tile.norm.max()), float(tile.residue.max())
         for stored, block in blocks:
             product = buffer[: len(stored) * len(floor)].view(len(stored), len(floor))
             torch.mm(stored, tile.stored.mT, out=product)
             view = Tile(
-                n=product.shape[1], origin=origin, product=_pointer(product), norm=_pointer(tile.norm),
-                residue=_pointer(tile.residue),
-                floor=_pointer(floor), group=_pointer(group),
+                n=product.shape[1], origin=origin, longest=longest, lost=lost, product=_pointer(product),
+                norm=_pointer(tile.norm), residue=_pointer(tile.residue), floor=_pointer(floor), group=_pointer(group),
             )  # fmt: skip
             built.scan(ctypes.byref(block), ctypes.byref(view), int(level.stored != level.summed))
 
