@@ -10,7 +10,15 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # before any test imports triton
 
 import pytest
 
+from memscape.progress import be_quiet
+
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def talkative() -> None:
+    """A command run with --quiet by one test silences its process, not the tests that follow in it."""
+    be_quiet(False)
 
 
 @pytest.fixture
