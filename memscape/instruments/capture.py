@@ -170,7 +170,7 @@ def capture(
     looked = set(looks.astype(int).tolist()) if watches else set()
     own = [rows[np.isin(rows, keep)] for rows in batches]
     slots = max(map(len, own))
-    alike = [i for i, rows in enumerate(batches) if len(rows) == size and i not in looked]
+    alike = sum(len(rows) == size and i not in looked for i, rows in enumerate(batches))
     run = _run(model, anatomy, sites, hits)
     fast: Pass | None = None
 
@@ -182,12 +182,12 @@ def capture(
                     hooks.enter_context(watch.on(model, anatomy))
                 found = run(tokens, kept)
             return found | {k: v for watch in watches for k, v in watch.take().items()}
-        if len(tokens) < size or fast is None:
-            found = run(tokens, kept)
-            if len(tokens) == size:
-                fast = replayed(run, tokens, kept, found, times=len(alike))
-            return found
-        return fast(tokens, kept)
+        if fast is not None and len(tokens) == size:
+            return fast(tokens, kept)
+        found = run(tokens, kept)
+        if len(tokens) == size:
+            fast = replayed(run, tokens, kept, found, times=alike)
+        return found
 
     def read(i: int) -> dict[str, Tensor]:
         rows, mine = batches[i], torch.from_numpy(own[i])

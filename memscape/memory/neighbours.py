@@ -112,18 +112,16 @@ def _settled(pairs: Pairs, asked: Asked, dtype: torch.dtype) -> Neighbours:
         for step in list(trusted):
             answer, settled = step(block if pending is None else block.rows(pending), asked)
             answer = answer.to(torch.float64)
-            if found is None or pending is None:
-                found, pending = answer, torch.arange(len(block.queries), device=block.queries.device)
-            else:
-                for name in COLUMNS:
-                    if (column := getattr(found, name)) is not None:
-                        column[pending] = getattr(answer, name)
+            for name in COLUMNS if found is not None else ():
+                if (column := getattr(found, name)) is not None:
+                    column[pending] = getattr(answer, name)
+            found = answer if found is None else found
             ready = found.to(dtype)  # before the question below, which waits for the device
             if step is trusted[-1] or settled.all():
                 break
             if settled.float().mean() < 0.5:
                 trusted.remove(step)  # the next rows are like these
-            pending = pending[~settled]
+            pending = (~settled).nonzero()[:, 0] if pending is None else pending[~settled]
         assert ready is not None
         parts.append(ready)
     return concatenate(parts)
