@@ -47,6 +47,10 @@ class Outcome(NamedTuple):
     seconds: float
     tokens: int
     """Tokens this call trained on, all members together."""
+    start_seconds: float
+    """Of `seconds`, those until the first steps were done: data, weights, compilation."""
+    start_tokens: int
+    """Of `tokens`, those of the first steps."""
 
 
 def train(
@@ -78,12 +82,19 @@ def train(
             work.restore(checkpoint.load(place, pack.run_ids))
         except FolderError as problem:
             say(str(problem))
-    began, saved, run = work.at, time.monotonic(), runs[0]
+    began, saved, run, first = work.at, time.monotonic(), runs[0], (0.0, 0)
     tokens_a_step = len(runs) * run.batch_size * run.model.seq_len
+
+    def outcome(finished: bool) -> Outcome:
+        return Outcome(finished, time.monotonic() - start, (work.at - began) * tokens_a_step, *first)
+
     while work.at < run.steps and work.step.active.any():
         progress(work.at * tokens_a_step)
         due = min(step for step in evaluation_steps(run) if step > work.at)
         work.advance(min(due, (work.at // CHUNK + 1) * CHUNK))
+        if not first[1]:
+            work.step.active.any().item()  # a GPU's clock is read when its work is done
+            first = time.monotonic() - start, (work.at - began) * tokens_a_step
         if work.at == due:
             work.evaluate()
         spent = work.agreed(budget.spent)
@@ -91,16 +102,16 @@ def train(
             keep(work, place, pack, needed=spent)
             saved = time.monotonic()
         if spent and work.at < run.steps:
-            return Outcome(False, time.monotonic() - start, (work.at - began) * tokens_a_step)
+            return outcome(False)
     if not (work.history and int(work.history[-1][0, 0]) == work.at):
         work.evaluate()
     keep(work, place, pack, needed=True)
-    outcome = Outcome(True, time.monotonic() - start, (work.at - began) * tokens_a_step)
+    done = outcome(True)
     if work.writes:
         work.finish(Path(folder))
-        write_json(place.parent / "timing.json", {**outcome._asdict(), "device": str(device), "steps": work.at})
+        write_json(place.parent / "timing.json", {**done._asdict(), "device": str(device), "steps": work.at})
         place.unlink(missing_ok=True)
-    return outcome
+    return done
 
 
 def evaluation_steps(run: RunConfig) -> list[int]:
