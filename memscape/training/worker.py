@@ -37,6 +37,8 @@ def run_pack(out: str | Path, pack_id: str, device: str, threads: int, until: fl
     from memscape.training.trainer import train
 
     torch.set_num_threads(threads)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # Triton launches on the current GPU
     mirror = mirror_of(str(out)) if is_url(out) else None
     folder = mirror.folder if mirror else Path(out)
     pulse = heart(folder, pack_id)
