@@ -193,13 +193,13 @@ def capture(
         rows, mine = batches[i], torch.from_numpy(own[i])
         kept = torch.zeros(slots, dtype=torch.int64)
         kept[: len(mine)] = mine - int(rows[0])
-        found = seen(i, torch.from_numpy(contexts.tokens_CT1[rows]).long().to(device), kept.to(device))
+        found = seen(i, _sent(torch.from_numpy(contexts.tokens_CT1[rows]).long(), device), _sent(kept, device))
         noted = {"tokens": torch.tensor([len(rows) * length])}
         for name, values in found.items():
             if name not in sites:
-                noted[name] = values.cpu()
+                noted[name] = values.to("cpu", non_blocking=True)
             elif len(mine):
-                noted[name] = values[: len(mine)].cpu()
+                noted[name] = values[: len(mine)].to("cpu", non_blocking=True)
         if i in looked:
             noted["watched"] = torch.from_numpy(rows)
         if len(mine):
@@ -207,8 +207,9 @@ def capture(
             noted["ids"] = torch.from_numpy(contexts.tokens_CT1[own[i]])
         return noted
 
-    # A shard is written while the next one is read.
-    with bar(title, n * length, "tokens") as progress, ThreadPoolExecutor(1) as disk:
+    # Nothing waits for the GPU but the thread that writes a shard while the next one is read.
+    here = torch.cuda.device_of(next(model.parameters()))  # where kernels are launched and graphs recorded
+    with here, bar(title, n * length, "tokens") as progress, ThreadPoolExecutor(1) as disk:
         written: Future | None = None
         for i, shard in enumerate(shards):
             path = _shard(folder, i)
@@ -216,9 +217,12 @@ def capture(
                 if budget is not None:
                     budget.check(f"{len(shards) - i} of {len(shards)} shards of {title}")
                 notes = [read(batch) for batch in shard]
+                arrived = torch.cuda.Event() if device.type == "cuda" else None
+                if arrived is not None:
+                    arrived.record()
                 if written is not None:
                     written.result()
-                written = disk.submit(_write, path, notes, sites)
+                written = disk.submit(_write, path, notes, sites, arrived)
             progress.advance(sum(len(batches[batch]) for batch in shard) * length)
         if written is not None:
             written.result()
@@ -250,8 +254,17 @@ def _run(model: CausalLM, anatomy: Anatomy, sites: tuple[str, ...], hits: bool) 
     return run
 
 
-def _write(path: Path, notes: list[dict[str, Tensor]], sites: tuple[str, ...]) -> None:
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """Return the values on the device; a GPU takes them when it comes to them."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def _write(
+    path: Path, notes: list[dict[str, Tensor]], sites: tuple[str, ...], arrived: torch.cuda.Event | None
+) -> None:
     """Write what was noted of some batches, moments by the names of their sites; say so if anything is not finite."""
+    if arrived is not None:
+        arrived.synchronize()
     names = sorted({name for note in notes for name in note})
     out = {name: torch.cat([note[name] for note in notes if name in note]) for name in names}
     for of in ("mean", "variance") if sites else ():

@@ -44,6 +44,8 @@ class Cloud:
     queries_Q: Int[Tensor, " Q"]
     length: int = 1
     """States a context: so many patterns in a row are one sequence."""
+    device: torch.device | str = "cpu"
+    """Where neighbours are searched; the states themselves stay on the CPU."""
 
     @property
     def dim(self) -> int:
@@ -121,7 +123,7 @@ class Cloud:
         chosen = self.queries_Q[rows]
         return search(
             self.patterns_MD[chosen], self.patterns_MD, k=min(NEAREST, len(self.patterns_MD)), beta=beta,
-            query_groups=self.documents_M[chosen], pattern_groups=self.documents_M,
+            query_groups=self.documents_M[chosen], pattern_groups=self.documents_M, device=self.device,
         )  # fmt: skip
 
 
@@ -131,10 +133,12 @@ def energies(found: Neighbours) -> Float[Tensor, " Q"]:
     return found.energy.double()
 
 
-def cloud(states_CTD: Float[Tensor, "C T D"], documents_C: np.ndarray, n_queries: int) -> Cloud:
+def cloud(
+    states_CTD: Float[Tensor, "C T D"], documents_C: np.ndarray, n_queries: int, device: torch.device | str = "cpu"
+) -> Cloud:
     """Return the cloud of all states of one site, with `n_queries` of them, spread evenly, as queries."""
     contexts, length, dim = states_CTD.shape
     documents = torch.from_numpy(np.repeat(documents_C, length))
     total = contexts * length
     queries = torch.linspace(0, total - 1, min(n_queries, total), dtype=torch.float64).round().long()
-    return Cloud(states_CTD.reshape(total, dim), documents, queries, length)
+    return Cloud(states_CTD.reshape(total, dim), documents, queries, length, device)

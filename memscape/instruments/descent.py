@@ -47,6 +47,7 @@ def descent(
     n_states: int = 256,
     shuffled_MD: Float[Tensor, "M D"] | None = None,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> dict:
     """Return the energy along depth, the share of falling steps and Kendall's tau, for the model's path and its nulls.
 
@@ -59,6 +60,7 @@ def descent(
         shuffled_MD: final states of shuffled text, for a bank without order; without it only the straight line is
             measured beside the model.
         seed: of the random steps and orders.
+        device: where energies are computed.
     """
     stored, followed = (torch.from_numpy(documents_C % 2 == half) for half in (0, 1))
     bank_MD = site(sites[-1])[stored].flatten(0, 1)
@@ -70,10 +72,11 @@ def descent(
             scaled = norm(site(name)).float()
         path.append(scaled[followed].flatten(0, 1)[rows])
         banks.append(_some(scaled[stored].flatten(0, 1), OF_A_LAYER))
-    beta = temperature(search(path[-1], bank_MD, k=min(NEAREST, len(bank_MD))).distance.double(), EFFECTIVE)
+    near = search(path[-1], bank_MD, k=min(NEAREST, len(bank_MD)), device=device)
+    beta = temperature(near.distance.double(), EFFECTIVE)
 
     def along(steps: list[Tensor], beta: float = beta, bank: Tensor = bank_MD) -> np.ndarray:
-        found = energies(search(torch.cat(steps), bank, k=1, beta=beta))
+        found = energies(search(torch.cat(steps), bank, k=1, beta=beta, device=device))
         return found.view(len(steps), -1).T.numpy()
 
     line = [torch.lerp(path[0], path[-1], s) for s in torch.linspace(0, 1, len(path)).tolist()]

@@ -30,7 +30,8 @@ def landscape(cloud: Cloud, size: int = 41) -> dict:
     y = np.linspace(float(low[1]) - margin, float(high[1]) + margin, size)
     grid = torch.from_numpy(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)) @ basis + origin
     beta = temperature(cloud.nearest.distance.double(), SHARP)
-    energy = energies(search(grid.float(), cloud.patterns_MD, k=1, beta=beta)).reshape(size, size) / cloud.spread
+    near = search(grid.float(), cloud.patterns_MD, k=1, beta=beta, device=cloud.device)
+    energy = energies(near).reshape(size, size) / cloud.spread
     return {
         "x": x.tolist(),
         "y": y.tolist(),

@@ -203,7 +203,7 @@ def _descent(r: Reading) -> dict[str, Any] | str:
             found[who] = _possible(
                 lambda who=who, norm=norm: descent(
                     lambda site: r.states(who, site), r.trained.sites, owners, norm,
-                    shuffled_MD=bank if who == "trained" else None, seed=r.seed,
+                    shuffled_MD=bank if who == "trained" else None, seed=r.seed, device=r.device,
                 )
             )  # fmt: skip
             progress.advance()
@@ -256,14 +256,14 @@ def _passage(r: Reading) -> dict[str, Any]:
     loss_CT = r.trained.loss_CT
     row = int(np.argsort(loss_CT.mean(1))[len(loss_CT) // 2])
     tokens, document = r.contexts.tokens_CT1[row].tolist(), int(r.contexts.documents_C[row])
-    device, decode = next(r.model.model.parameters()).device, r.model.tokenizer.decode
+    device, decode = r.device, r.model.tokenizer.decode
     _, states = forward(r.model.model, r.anatomy, torch.tensor([tokens[:-1]], device=device))
     here = states["final norm"][0].float().cpu()
 
     def energy() -> list[float]:
         near = search(
             here, r.last.patterns_MD, beta=r.last.beta,
-            query_groups=torch.full((len(here),), document), pattern_groups=r.last.documents_M,
+            query_groups=torch.full((len(here),), document), pattern_groups=r.last.documents_M, device=device,
         )  # fmt: skip
         return (energies(near) / r.last.spread).tolist()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from memscape.data.splits import split_corpus
@@ -106,7 +107,7 @@ def membership(
         scores = {"loss": -loss_CT.mean(1), "min-k %": -least(loss_CT)}
         for site in sites:
             states = seen.site(site)
-            scores |= _geometry(states[:half], states[half:], site)
+            scores |= _geometry(states[:half], states[half:], site, next(model.parameters()).device)
     n, documents = len(mine.documents_C), (mine.documents_C, others.documents_C)
     found = {name: auroc(score[:n], score[n:], *documents) for name, score in scores.items()}
     control = auroc(*words_only(mine, others, seed), *documents)
@@ -125,12 +126,12 @@ def least(loss_CT: np.ndarray, share: float = LEAST) -> np.ndarray:
     return np.sort(loss_CT, axis=1)[:, -k:].mean(1)
 
 
-def _geometry(stored_CTD: Tensor, states_CTD: Tensor, site: str) -> dict[str, np.ndarray]:
+def _geometry(stored_CTD: Tensor, states_CTD: Tensor, site: str, device: torch.device) -> dict[str, np.ndarray]:
     """Score contexts by how near their states lie to the stored ones: minus energy, and minus distance."""
     bank_MD, states_QD = stored_CTD.flatten(0, 1), states_CTD.flatten(0, 1)
-    sample = search(states_QD[::13], bank_MD, k=min(NEAREST, len(bank_MD)))
+    sample = search(states_QD[::13], bank_MD, k=min(NEAREST, len(bank_MD)), device=device)
     try:
-        near = search(states_QD, bank_MD, beta=temperature(sample.distance.double(), EFFECTIVE))
+        near = search(states_QD, bank_MD, beta=temperature(sample.distance.double(), EFFECTIVE), device=device)
     except ShapeError:  # copies leave no temperature
         return {}
     values = {"energy": energies(near), "distance": near.distance[:, 0].double().clamp_min(0).sqrt()}

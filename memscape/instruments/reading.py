@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from memscape.folder import read_json, write_json
@@ -62,6 +63,11 @@ class Reading:
     def anatomy(self) -> Anatomy:
         return dissect(self.model.model)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where neighbours are searched."""
+        return next(self.model.model.parameters()).device
+
     @cached_property
     def null_model(self) -> Any:
         return untrained(self.model, self.seed)
@@ -95,7 +101,8 @@ class Reading:
     def cloud(self, who: str, site: str) -> Cloud:
         """Return these states as a cloud."""
         owners = self.contexts.documents_C[self.kept]
-        return cloud(self.states(who, site), owners if who == "whole" else owners[self.small], self.queries)
+        owners = owners if who == "whole" else owners[self.small]
+        return cloud(self.states(who, site), owners, self.queries, self.device)
 
     def clouds(self, site: str) -> dict[str, Cloud]:
         """Return the states of one site as the model has them and as the nulls have them."""

@@ -16,7 +16,7 @@ Pass = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """From the tokens of a batch and the rows that are kept to named results, all on one device."""
 
 FEWEST = 32
-"""Batches that a recording must be good for: it costs as much as three."""
+"""Batches that a recording must be good for: it costs as much as a few."""
 
 
 def replayed(run: Pass, tokens: Tensor, kept: Tensor, expected: dict[str, Tensor], times: int) -> Pass:
@@ -27,15 +27,10 @@ def replayed(run: Pass, tokens: Tensor, kept: Tensor, expected: dict[str, Tensor
     if not tokens.is_cuda or times < FEWEST:
         return run
     given = tokens.clone(), kept.clone()
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-    try:
-        with _asking_nothing():
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                run(*given)
-            torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(graph):
-                found = run(*given)
+    graph = torch.cuda.CUDAGraph()
+    try:  # the pass that gave `expected` has loaded every kernel; another thread may wait for its copies meanwhile
+        with _asking_nothing(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            found = run(*given)
     except Exception:  # a model may do anything: what cannot be recorded is run step by step
         torch.cuda.synchronize()
         return run

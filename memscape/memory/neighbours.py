@@ -48,6 +48,7 @@ def search(
     query_groups: Int[Tensor, " Q"] | None = None,
     pattern_groups: Int[Tensor, " M"] | None = None,
     self_index: Int[Tensor, " Q"] | None = None,
+    device: torch.device | str | None = None,
 ) -> Neighbours:
     """Return the k nearest patterns of every query, and with `beta` the energy and the mean shift, from one pass.
 
@@ -56,7 +57,8 @@ def search(
     float32. Neighbours are proven. Energies are within `tolerance` max(|E|, 1/beta) by the rounding errors met on each
     row's neighbours (3 standard deviations); `error` holds the worst case. The mean shift is summed in float32.
 
-    It runs on the queries' device. Patterns elsewhere (pinned host memory for speed) or in `Shards` pass by in blocks.
+    It runs on the queries' device, or on `device` and the answer comes back. Patterns elsewhere (pinned host memory for
+    speed) or in `Shards` pass by in blocks.
     Queries that require a gradient get it: dE/dx = 2 (x - m), dd_i^2/dx = 2 (x - rho_i).
     Raises ShapeError if the arguments do not fit.
     """
@@ -68,10 +70,16 @@ def search(
         raise ShapeError("expected beta= with mean=True, got none: the mean shift is a mean at some temperature.")
     if len(queries) == 0 or len(patterns) == 0:
         raise ShapeError(f"expected queries and patterns, got {len(queries)} and {len(patterns)}; store some first.")
+    if device is not None and torch.device(device) != queries.device:
+        masks = (m if m is None else m.to(device) for m in (query_groups, pattern_groups, self_index))
+        names = ("query_groups", "pattern_groups", "self_index")
+        stored = patterns.to(device) if isinstance(patterns, Tensor) else patterns
+        options = {"beta": beta, "mean": mean, "tolerance": tolerance, **dict(zip(names, masks, strict=True))}
+        return search(queries.to(device), stored, k, **options).at(queries.device)
     dtype = torch.float64 if queries.dtype == torch.float64 else torch.float32
     tracked = queries.requires_grad and torch.is_grad_enabled()
     mean = mean or (tracked and beta is not None)
-    with torch.no_grad():
+    with torch.no_grad(), torch.cuda.device_of(queries):
         found, asked = None, Asked(k, beta, mean, tolerance)
         here = isinstance(patterns, Tensor) and patterns.device == queries.device
         for start, block in [(0, patterns)] if here else passing(patterns, queries.device):

@@ -46,6 +46,10 @@ class Neighbours:
             return self
         return replace(self, index=torch.where(self.index < 0, self.index, self.index + offset))
 
+    def at(self, device: torch.device) -> "Neighbours":
+        """Return the same answer on another device."""
+        return replace(self, **{n: v.to(device) for n in COLUMNS if (v := getattr(self, n)) is not None})
+
     def to(self, dtype: torch.dtype) -> "Neighbours":
         """Return the same answer with its real numbers in `dtype`; the energy's rounding joins its error."""
         columns = {n: v.to(dtype) for n in COLUMNS if (v := getattr(self, n)) is not None and v.is_floating_point()}
