@@ -187,14 +187,14 @@ def question_formation() -> Chart:
     runs = table("question-formation")
     arm = runs.run_id.str.split("-s", n=1).str[0]
     depths = sorted(runs[arm.str.startswith("paper")].n_layers.unique())
-    lines = {g: round(r.n_tokens.iloc[0] / 23.4) for g, r in runs.groupby(arm)}
+    lines = {g: int(r.n_sequences.iloc[0]) for g, r in runs.groupby(arm)}
     rows = [(f"paper-l{d}", f"{d} layers, {short(lines[f'paper-l{d}'])} lines") for d in depths]
     stream, few = next(a for a in lines if a.startswith("stream")), next(a for a in lines if a.startswith("few"))
-    rows += [(stream, "no line ever twice"), (few, f"{lines[few]:,} lines, again and again")]
+    rows += [(stream, f"{short(lines[stream])} lines, once"), (few, f"{lines[few]:,} lines, again and again")]
     chart = Chart(
         "The loss of 1 is the entropy of a grammar, and memorised lines go below it",
         f"Question-Formation, {scale('question-formation')} scale: training loss at the end, one dot a seed "
-        "(where no line comes twice: held-out loss).",
+        "(where each line is seen once: held-out loss).",
         ("loss, nats per token", 0.2, 1.1), ("", 0, len(rows)), log="", yticks={}, left=250, right=40,
         size=(880, 158 + 52 * len(rows)),
     )  # fmt: skip
@@ -221,10 +221,10 @@ def capacity() -> Chart:
     cells = runs.groupby(["n_params_total", "data_bits"], as_index=False).memorised_bits.mean()
     low, high = cells.data_bits.min() * 0.8, cells.data_bits.max() * 1.3
     chart = Chart(
-        "What fits is stored whole; beyond it a model is full",
-        f"Uniform random tokens, {scale('capacity')} scale, {len(runs)} runs: bits memorised against bits of data, "
-        "means over seeds.",
-        ("bits of data", low, high), ("bits memorised", low, high), log="xy",
+        "What fits is stored whole, what does not is stored in part",
+        f"Uniform random tokens, {scale('capacity')} scale, {len(runs)} runs, {runs.epochs.min():.0f} passes or more: "
+        "bits memorised against bits of data, means over seeds.",
+        ("bits of data", low, high), ("bits memorised", low, high), log="xy", right=222,
     )  # fmt: skip
     chart.line([(low, low), (high, high)], HOT, 1.6, "5 4")
     chart.say((high**0.8 * low**0.2, high**0.8 * low**0.2), "all of it ", HOT, "end", 10)
@@ -234,7 +234,7 @@ def capacity() -> Chart:
         chart.line(points, colour)
         chart.dots(points, colour)
         most = curve.memorised_bits.max()
-        tags.append((points[-1][1], f"{short(size)} parameters: {most / size:.1f} bits each", colour))
+        tags.append((points[-1][1], f"{short(size)} parameters: ≤ {most / size:.1f} bits each", colour))
     chart.tags(tags)
     return chart
 
@@ -247,7 +247,8 @@ def landscape() -> Chart:
     sizes = means.n_tokens
     chart = Chart(
         "The training loss rises with the data from the first: no minimum inside",
-        f"One GPT-2 shape of width {runs.d_model.iloc[0]}, {scale('landscape')} scale, {runs.seed.nunique()} seeds.\n"
+        f"One GPT-2 shape of width {runs.d_model.iloc[0]}, {scale('landscape')} scale, {runs.seed.nunique()} seeds; "
+        f"equal steps: {runs.epochs.max():,.0f} passes over the least data, {runs.epochs.min():.0f} over the most.\n"
         "Proposition 4 asks for a valley whose floor is 1, wherever D_opt lies.",
         ("unique training tokens", sizes.min() * 0.9, sizes.max() * 1.1), ("training loss, nats per token", 0, 5),
         xticks={n: short(n) for n in np.geomspace(sizes.min(), sizes.max(), 5)},

@@ -84,7 +84,11 @@ def measure(work: Work) -> dict[str, Finding]:
     worse = over([left_out(c, proposition_4) - left_out(c, memory) for c in arms["random"]], "nats/token")
     write_json(work.out / "surface.json", surface(work))
     shown = {
-        arm: ", ".join(f"{r['train_loss']:.2f} at {r['n_tokens']:,}" for r in curves[0]) for arm, curves in arms.items()
+        arm: ", ".join(
+            f"{np.mean([r['train_loss'] for r in rows]):.2f} at {rows[0]['n_tokens']:,}"
+            for rows in zip(*curves, strict=True)
+        )
+        for arm, curves in arms.items()
     }
     return {
         "interior": Finding(

@@ -99,7 +99,7 @@ def measure(work: Work) -> dict[str, Finding]:
     paper, stream, few = work.arm("paper"), work.arm("stream"), work.arm("few")
     depths = sorted({row["n_layers"] for row in paper})
     by_depth = {d: {r["seed"]: r["train_loss"] for r in paper if r["n_layers"] == d} for d in depths}
-    floor, lines = over([r["floor"] for r in few], "nats/token"), round(few[0]["n_tokens"] / LINE)
+    floor = over([r["floor"] for r in few], "nats/token")
     settles = work.unsettled(paper, "train_loss")
     settled = over([r["train_loss"] for r in paper], "nats/token", "runs")
     low = over([r["train_loss"] for r in few], "nats/token")
@@ -112,20 +112,21 @@ def measure(work: Work) -> dict[str, Finding]:
     return {
         "below-one": Finding(
             low,
-            f"{lines} lines repeated {few[0]['epochs']:.0f} times are memorised down to {low.value:.3f} nats/token "
-            f"over a floor ln d / T of {floor.value:.3f}; their held-out loss is {few[0]['fresh_loss']:.2f}.",
+            f"{few[0]['n_sequences']:,} lines repeated {few[0]['epochs']:.0f} times are memorised down to "
+            f"{low.value:.3f} nats/token over a floor ln d / T of {floor.value:.3f}; their held-out loss is "
+            f"{few[0]['fresh_loss']:.2f}.",
         ),
         "near-one": Finding(
             settled,
-            f"On {paper[0]['n_tokens'] / LINE:,.0f} lines, seen {paper[0]['epochs']:.1f} times, {depths[0]} to "
-            f"{depths[-1]} layers end at {settled.value:.3f} nats/token; the grammar's entropy is {entropy:.4f}, the "
+            f"On {paper[0]['n_sequences']:,} lines, seen {paper[0]['epochs']:.1f} times, {depths[0]} to {depths[-1]} "
+            f"layers end at {settled.value:.3f} nats/token; the grammar's entropy is {entropy:.4f}, the "
             f"floor of these lines {paper[0]['floor']:.3f}.",
             settles,
         ),
         "entropy": Finding(
             gap,
-            f"Where no line comes twice the held-out loss ends {gap.value:+.3f} nats/token from the entropy "
-            f"{entropy:.4f} of the source, with nothing memorised.",
+            f"Where {stream[0]['n_sequences']:,} lines are seen once the held-out loss ends "
+            f"{gap.value:+.3f} nats/token from the entropy {entropy:.4f} of the source, with nothing memorised.",
             work.unsettled(stream),
         ),
         "depth": Finding(
