@@ -77,6 +77,9 @@ def train(
     runs = plan.members(pack)
     work = (begin or Packed.begin)(plan, runs, Path(folder), torch.device(device))
     place = Path(folder) / "packs" / pack.pack_id / "checkpoint.safetensors"
+    for part in place.parent.glob(".*") if work.writes else ():  # left by a kill while a checkpoint was written
+        if part.name != ".lock":
+            part.unlink()
     if place.exists():
         try:
             work.restore(checkpoint.load(place, pack.run_ids))

@@ -43,14 +43,20 @@ def undisturbed(tmp_path_factory):
 
 
 def test_a_stopped_pack_goes_on_exactly(undisturbed, tmp_path):
-    """Stopped every few steps and begun again, a pack leaves the same results, weights and histories."""
+    """Stopped every few steps and begun again, a pack leaves the same results, weights and histories, and no parts."""
     plan, folder = undisturbed
     for pack in plan.packs:
-        starts = 0
+        starts, place = 0, tmp_path / "packs" / pack.pack_id
+        place.mkdir(parents=True)
+        (place / ".checkpoint.safetensors.k2x0_aaa.safetensors").write_bytes(b"a killed write")
         while not train(plan, pack, tmp_path, budget=Countdown(1)).finished:
             starts += 1
             assert not (tmp_path / "runs").exists() or pack is not plan.packs[0]
         assert starts >= 2
+        assert [p.name for p in place.iterdir()] == ["timing.json"]
+        spent = json.loads((place / "timing.json").read_text())
+        assert 0 < spent["start_seconds"] < spent["seconds"]
+        assert 0 < spent["start_tokens"] <= spent["tokens"]
     assert_same_runs(folder, tmp_path)
 
 
