@@ -1,14 +1,15 @@
 """How much does looking cost? Tokens/s of a bare forward pass, of a capture that reduces every layer, and of a peer.
 
-    python benchmarks/probe.py [--device cuda] [--shape medium] [--tokens 2000000] [--growth] [--json FILE]
+    python benchmarks/probe.py [--device cuda] [--shape medium] [--tokens 2000000] [--ways reduced] [--growth]
 
 A GPT-2 of random weights reads random tokens: GPT-2 medium in bfloat16 on a GPU, a small one in float32 on a CPU.
 *bare*: the eager forward pass of `transformers`, logits thrown away. *reduced*: the same with the moments of all states
 of every layer and the loss of every token, in shards on disk; on a GPU the pass is recorded as a CUDA graph. *capture*:
 also 32,768 states of every layer themselves. *heads*: also every head as a search. *TransformerLens* (`pip install
 transformer-lens`; 4.3.0 goes with transformers 5): `run_with_cache` of every layer's residual stream, reduced to the
-same moments, and the same losses; it keeps nothing. All interleaved, three rounds, medians. `--growth` captures a text
-and then one ten times as long, and prints the peak memory of both. The ratios are printed last.
+same moments, and the same losses; it keeps nothing. All interleaved, three rounds, medians; `--ways` leaves some out.
+`--growth` captures a text and then one ten times as long, and prints the peak memory of both. The ratios are printed
+last.
 """
 
 import argparse
@@ -155,6 +156,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES)
     parser.add_argument("--tokens", type=int)
     parser.add_argument("--length", type=int)
+    parser.add_argument("--ways", nargs="+", metavar="WAY", help="beside bare: reduced capture heads TransformerLens")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
@@ -173,7 +175,7 @@ def main() -> None:
         model = GPT2LMHeadModel(config).to(dtype).eval()
     text = contexts(n_tokens, length, vocabulary)
     batch = max(1, TOKENS_A_BATCH[kind] // length)
-    bridge = lens(model, device)
+    bridge = lens(model, device) if options.ways is None or "TransformerLens" in options.ways else None
 
     def captured(**options: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -187,6 +189,7 @@ def main() -> None:
     }
     if bridge is not None:
         ways["TransformerLens"] = lambda: run_with_cache(bridge, text, batch, layers, device)
+    ways = {name: way for name, way in ways.items() if name == "bare" or options.ways is None or name in options.ways}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS + 1):
         for name, way in ways.items():

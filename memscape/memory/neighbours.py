@@ -71,11 +71,13 @@ def search(
     if len(queries) == 0 or len(patterns) == 0:
         raise ShapeError(f"expected queries and patterns, got {len(queries)} and {len(patterns)}; store some first.")
     if device is not None and torch.device(device) != queries.device:
-        masks = (m if m is None else m.to(device) for m in (query_groups, pattern_groups, self_index))
-        names = ("query_groups", "pattern_groups", "self_index")
         stored = patterns.to(device) if isinstance(patterns, Tensor) else patterns
-        options = {"beta": beta, "mean": mean, "tolerance": tolerance, **dict(zip(names, masks, strict=True))}
-        return search(queries.to(device), stored, k, **options).at(queries.device)
+        groups, labels, own = (None if m is None else m.to(device) for m in (query_groups, pattern_groups, self_index))
+        found = search(
+            queries.to(device), stored, k, beta=beta, mean=mean, tolerance=tolerance,
+            query_groups=groups, pattern_groups=labels, self_index=own,
+        )  # fmt: skip
+        return found.at(queries.device)
     dtype = torch.float64 if queries.dtype == torch.float64 else torch.float32
     tracked = queries.requires_grad and torch.is_grad_enabled()
     mean = mean or (tracked and beta is not None)
