@@ -119,7 +119,8 @@ def judge(claim: Claim, results: Path, seed: int = 0) -> Verdict:
     found = None
     if claim.check is not None:
         found = claim.check(seed=seed) if "seed" in inspect.signature(claim.check).parameters else claim.check()
-    trials = _trials(claim, results)
+    told = _trials(claim, results)
+    trials = [trial for _, trial in told]
     if claim.decided_by_experiment:
         word = experimental_status(trials)
         text = f"{word} (needs reproduce {claim.experiment})" if word == UNTESTED else word
@@ -127,7 +128,7 @@ def judge(claim: Claim, results: Path, seed: int = 0) -> Verdict:
         word = status(found or Evidence(sentence=""))
         text = f"{word}: {claim.corrected}" if word == CORRECTED else word
     sentences = [found.sentence] if found else []
-    sentences += [f"{trial.sentence} {trial.quantity}: {trial.measured}." for trial in trials]
+    sentences += [f"{where}: {trial.sentence} {trial.quantity}: {trial.measured}." for where, trial in told]
     predicates = (
         found.model_dump(include={"printed", "amended", "corrected", "premises", "conclusion"}) if found else {}
     )
@@ -183,15 +184,17 @@ def _known(id: str) -> Claim:
     return LEDGER[id.upper()]
 
 
-def _trials(claim: Claim, results: Path) -> list[Trial]:
-    """What experiments measured for the claim, its own experiment first; nothing if none has been run."""
+def _trials(claim: Claim, results: Path) -> list[tuple[str, Trial]]:
+    """What experiments measured for the claim, and where, its own experiment first; nothing if none has been run."""
     own = results / (claim.experiment or "") / "result.json"
     found = []
     for path in sorted(results.glob("*/result.json"), key=lambda path: path != own):
         try:
-            found += ExperimentResult.model_validate(read_json(path)).claims.get(claim.id, [])
+            result = ExperimentResult.model_validate(read_json(path))
         except ValidationError as problem:
             raise FolderError(
                 f"{path} is no experiment result ({problem.errors()[0]['msg']}); reproduce it again."
             ) from problem
+        where = f"{result.experiment} at {result.scale} scale"
+        found += [(where, trial) for trial in result.claims.get(claim.id, [])]
     return found

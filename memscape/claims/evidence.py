@@ -10,7 +10,7 @@ claim and no check carries one. A claim that only an experiment decides brings `
 import math
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from memscape.theory.measure import Measured
 
@@ -80,6 +80,7 @@ class Trial(BaseModel):
     undecided: str | None = None
     """Why nothing may be concluded wherever the interval lies: too few sizes, training not finished."""
 
+    @computed_field
     @property
     def outcome(self) -> str:
         """Supported if the whole interval lies in the region, contradicted if none of it does, else undecided."""

@@ -53,14 +53,14 @@ class Criterion(BaseModel):
     widest: float | None = None
     """With an interval of a larger half-width nothing is concluded."""
 
-    def trial(self, found: "Finding", where: str) -> Trial:
-        """Return the finding beside the region; `where` names experiment and scale."""
+    def trial(self, found: "Finding") -> Trial:
+        """Return the finding beside the region."""
         m, reason = found.measured, found.undecided
         if m.n < self.fewest:
             reason = f"n = {m.n}, {self.fewest} needed"
         elif reason is None and self.widest and (m.low is None or m.high is None or m.high - m.low > 2 * self.widest):
             reason = f"the interval is wider than ±{self.widest:g}"
-        told = f"{where}: {found.sentence}" + (f" Undecided: {reason}." if reason else "")
+        told = found.sentence + (f" Undecided: {reason}." if reason else "")
         region = {"low": self.low, "high": self.high}
         return Trial(quantity=self.quantity, measured=m, sentence=told, undecided=reason, **region)
 

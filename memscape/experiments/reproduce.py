@@ -176,11 +176,10 @@ def _place(device: str | None) -> str:
 
 
 def _answer(this: Experiment, setting: Setting, findings: dict[str, Finding]) -> Reproduction:
-    where = f"{this.name} at {setting.scale} scale"
     claims: dict[str, list[Trial]] = {}
     own: dict[str, Trial] = {}
     for criterion in this.criteria:
-        trial = criterion.trial(findings[criterion.name], where)
+        trial = criterion.trial(findings[criterion.name])
         if criterion.claim is None:
             own[criterion.name] = trial
         else:
@@ -205,12 +204,11 @@ def _page(answer: Reproduction, minutes: float) -> str:
     for id, trial in answer.trials:
         cells = (id, trial.quantity, str(trial.measured), _region(trial), _word(trial.outcome))
         rows.append(f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |")
-    where = f"{answer.experiment} at {answer.scale} scale: "
     parts = [
         f"# {answer.experiment}, {answer.scale} scale, seed {answer.setting.seed}",
         answer.question,
         f"**{'; '.join(f'{name}: {word}' for name, word in answer.verdict.items())}.**",
-        " ".join(trial.sentence.removeprefix(where) for _, trial in answer.trials),
+        " ".join(trial.sentence for _, trial in answer.trials),
         "\n".join(rows),
         f"`{answer.command}`, {minutes:.1f} minutes; "
         + ", ".join(f"{name} {number}" for name, number in answer.versions.items())

@@ -65,12 +65,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Headings and rows of cited values."""
+    """Headings and rows of cited values, or of words without a number."""
 
     name: str
     headings: list[tuple[str, bool]]
     """Heading and whether the column holds words."""
-    rows: list[list[Cited | None]]
+    rows: Sequence[Sequence[Cited | Sentence | None]]
 
     @classmethod
     def of_measures(
@@ -78,7 +78,7 @@ class Table:
         name: str,
         before: tuple[str, ...],
         value: str,
-        rows: Sequence[tuple[Sequence[Cited | None], Measure | None, Sequence[Cited | None]]],
+        rows: Sequence[tuple[Sequence[Cited | Sentence | None], Measure | None, Sequence[Cited | None]]],
         after: dict[str, bool] | None = None,
     ) -> "Table | None":
         """Return a table of measures, each with the ends of its interval, or None without rows.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from memscape.errors import FolderError
-from memscape.pages.citation import Cited, Records
+from memscape.pages.citation import Cited, Records, step
 
 PATTERNS = ("*.json", "runs/*/result.json", "probe/*/profile.json")
 """Where results lie in a folder; `verdict.json` is what a report itself writes."""
@@ -45,6 +45,19 @@ class Story:
             if isinstance(value, dict) and str(value.get("unit", "")).startswith("bits/param"):
                 return f"{law}/params/{name}"
         return None
+
+    def trials(self) -> list[tuple[str | None, str]]:
+        """Return what an experiment measured: the claim it speaks to, or None, and its source; claims come first."""
+        claims = self.records.first("result.json#/claims") or {}
+        found: list[tuple[str | None, str]] = [
+            (id, f"result.json#/claims/{step(id)}/{i}") for id, trials in claims.items() for i in range(len(trials))
+        ]
+        questions = self.records.first("result.json#/questions") or {}
+        return found + [(None, f"result.json#/questions/{step(name)}") for name in questions]
+
+    def outcome(self, trial: str) -> str:
+        """Return in a word what a trial came to."""
+        return str(self.records.first(f"{trial}/outcome") or "").removeprefix("empirical: ")
 
     def run_values(self, name: str) -> list:
         """Return one value of every finished run, in the order of `runs`."""

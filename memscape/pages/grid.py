@@ -18,7 +18,12 @@ def held_out(story: Story) -> str:
 
 
 def best_cells(story: Story, by: str = "fresh_loss", largest: bool = False) -> dict[tuple[float, float], int]:
-    """Return (n_params, n_tokens) -> index of the run with the lowest (or largest) `by`, diverged runs left out."""
+    """Return (n_params, n_tokens) -> index of the run with the lowest (or largest) `by`, diverged runs left out.
+
+    Nothing where runs have different texts or tokens: one line would mix them.
+    """
+    if len(set(zip(story.run_values("corpus"), story.run_values("tokenizer"), strict=True))) > 1:
+        return {}
     sizes, tokens = story.run_values("n_params"), story.run_values("n_tokens")
     judged, status = story.run_values(by), story.run_values("status")
     best: dict[tuple[float, float], int] = {}
@@ -141,7 +146,7 @@ def capacity(story: Story) -> Figure | None:
     stored = data["memorised_bits"].values
     # On a logarithmic axis a run that memorised nothing has no place; it stays in the table.
     cells = {cell: i for cell, i in cells.items() if stored[i] and data["data_bits"].values[i]}
-    if not cells:
+    if len(cells) < 2:
         return None
     by_bits = sorted(cells.values(), key=lambda i: data["data_bits"].values[i])
     traces: list[dict] = [

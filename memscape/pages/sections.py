@@ -197,21 +197,18 @@ def experiment(story: Story) -> dict[str, Any] | None:
     """What an experiment asked and found: each quantity beside the range in which the claim would be true."""
     if not story.has("result.json"):
         return None
-    records, found = story.records, "result.json#"
-    claims = records.first(f"{found}/claims") or {}
-    places = [(id, f"{found}/claims/{step(id)}/{i}") for id, trials in claims.items() for i in range(len(trials))]
-    places += [(None, f"{found}/questions/{step(name)}") for name in records.first(f"{found}/questions") or {}]
-    rows, told = [], []
-    for id, at in places:
+    records, rows, told = story.records, [], []
+    for id, at in story.trials():
         style = "percent" if str(records.first(f"{at}/measured/unit")).startswith("share") else "sig3"
         true = [records.number(f"{at}/{end}", style) for end in ("low", "high")]
-        words = [Cited(id, f"{found}/claims/{step(id)}", "key") if id else None, records.text(f"{at}/quantity")]
+        claim = Cited(id, at.rsplit("/", 1)[0], "key") if id else None
+        words = [claim, Sentence(story.outcome(at)), records.text(f"{at}/quantity")]
         rows.append((words, records.measured(f"{at}/measured", style), [records.text(f"{at}/measured/unit"), *true]))
         told.append(records.text(f"{at}/sentence"))
     after = {"unit": True, "true from": False, "to": False}
-    table = Table.of_measures("experiment", ("claim", "quantity"), "measured", rows, after)
+    table = Table.of_measures("experiment", ("claim", "outcome", "quantity"), "measured", rows, after)
     once = {sentence.value: sentence for sentence in told if sentence}  # a trial may speak to several claims
-    return {"question": records.text(f"{found}/question"), "told": list(once.values()), "table": table}
+    return {"told": list(once.values()), "table": table}
 
 
 def runs(story: Story) -> Table | None:

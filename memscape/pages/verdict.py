@@ -12,6 +12,9 @@ from memscape.pages.gather import RUNS, Story
 
 MOST_CARDS = 5
 
+MOST_TRIALS = 4
+"""Of an experiment's trials, the first; its table has them all."""
+
 WIDE = 100.0
 """A size known to no better than this factor is a guess, and is called one."""
 
@@ -25,7 +28,7 @@ class Card:
 
     title: Sentence
     big: Cited | Sentence
-    unit: str
+    unit: Cited | str
     text: Sentence
     unsure: bool = False
     """Whether the big words say that the data do not decide."""
@@ -67,7 +70,7 @@ class Verdict:
 def verdict(story: Story) -> Verdict:
     """Return the verdict on a folder; what is missing from it is left out."""
     builders = [_size, _exponent, _capacity, _probe, _memorised, _claims]
-    cards = [card for build in builders if (card := build(story))]
+    cards = _trials(story) + [card for build in builders if (card := build(story))]
     return Verdict(_headline(story), _warning(story), tuple(cards[:MOST_CARDS]))
 
 
@@ -161,6 +164,22 @@ def _size(story: Story) -> Card | None:
         if _wide(size)
         else Card(title, size.value, "parameters", told)
     )
+
+
+def _trials(story: Story) -> list[Card]:
+    """What an experiment measured, and whether the claim stands."""
+    cards, records = [], story.records
+    for id, at in story.trials()[:MOST_TRIALS]:
+        style = "percent" if str(records.first(f"{at}/measured/unit")).startswith("share") else "sig3"
+        measured, word = records.measured(f"{at}/measured", style), story.outcome(at)
+        told = say("{quantity}", quantity=records.text(f"{at}/quantity"))
+        if measured is None or told is None or not word:
+            continue
+        claim = Cited(id, at.rsplit("/", 1)[0], "key") if id else None
+        title = say(f"{{claim}}: {word}", claim=claim) or Sentence(word.capitalize())
+        text = join("; ", [told, say("{low} to {high}", low=measured.low, high=measured.high), measured.note])
+        cards.append(Card(title, measured.value, measured.unit or "", text or told, "undecided" in word))
+    return cards
 
 
 def _exponent(story: Story) -> Card | None:

@@ -555,6 +555,7 @@ _TRIAL = {
     "low": 1.0,
     "high": None,
     "sentence": "512 lines repeated 74 times are memorised down to 0.520 nats/token.",
+    "outcome": "empirical: contradicted",
 }
 _EXPERIMENT = {
     "experiment": "question-formation",

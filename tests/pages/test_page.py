@@ -32,6 +32,16 @@ def test_every_number_of_any_page_is_in_its_folder(tmp_path, parts):
             assert (f'<section id="{name}">' in page) == (part in parts)
 
 
+def test_an_experiment_opens_with_what_became_of_its_claims(tmp_path):
+    """The outcome of every trial stands on the first screen, beside its figure, and again in the table."""
+    folder = make(tmp_path, ("experiment",))
+    page = report(folder).read_text()
+    first = page[page.index('<ul class="cards">') : page.index("</header>")]
+    assert ">C27</data>: contradicted" in first
+    assert ">0.520</data>" in first
+    assert page.count("contradicted") > first.count("contradicted")
+
+
 def test_an_exponent_left_open_still_makes_an_honest_page(tmp_path):
     """The other branch of the verdict."""
     page = report(make(tmp_path, cannot_tell=True, inside_grid=True)).read_text()
