@@ -4,7 +4,7 @@ Each file that bears an experiment's name makes one `Experiment` of these parts;
 
 >>> criterion = Criterion(name="exponent", quantity="exponent", sentence="N grows as D²", low=1.7, high=2.3)
 >>> measured = Measured(value=1.1, unit="1", n=5, low=0.9, high=1.3, interval="95 % t interval over 5 sizes")
->>> criterion.trial(Finding(measured, "Five sizes."), "here").outcome
+>>> criterion.trial(Finding(measured, "Five sizes.")).outcome
 'empirical: contradicted'
 """
 

@@ -150,7 +150,7 @@ def test_the_verdict_is_a_function_of_the_interval(low, high, n, reason, word):
     """Inside the region, outside it, or neither; too few units, too wide, or unfinished training decide nothing."""
     criterion = Criterion(name="x", quantity="x", sentence="x", low=1.7, high=2.3, fewest=3, widest=0.3)
     found = Finding(Measured(value=1.0, unit="1", n=n, low=low, high=high), "Told.", reason)
-    assert criterion.trial(found, "here").outcome == f"empirical: {word}"
+    assert criterion.trial(found).outcome == f"empirical: {word}"
 
 
 def test_intervals_are_student_s():
