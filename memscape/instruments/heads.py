@@ -97,7 +97,7 @@ def watching(model: CausalLM, anatomy: Anatomy, see: See) -> Iterator[None]:
 
 
 def _uses_interface(model: CausalLM) -> bool:
-    """Whether the model's code asks transformers' registry which attention to use."""
+    """Whether the model's code asks transformers which attention function to call."""
     return bool(getattr(model, "_supports_attention_backend", False)) and hasattr(model, "config")
 
 

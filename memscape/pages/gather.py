@@ -6,15 +6,29 @@ Every file is optional. One that cannot be read as JSON is named on the page ins
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from memscape.errors import FolderError
-from memscape.pages.citation import Cited, Records, step
+from memscape.pages.citation import Cited, Measure, Records, step
 
 PATTERNS = ("*.json", "runs/*/result.json", "probe/*/profile.json")
 """Where results lie in a folder; `verdict.json` is what a report itself writes."""
 RUNS = "runs/*/result.json"
 OWN = "verdict.json"
+
+
+class Tried(NamedTuple):
+    """One quantity that an experiment measured."""
+
+    source: str
+    claim: Cited | None
+    """The claim it speaks to, if any."""
+    quantity: Cited | None
+    measured: Measure | None
+    style: str
+    """How its numbers are shown."""
+    outcome: str
+    """In a word, or empty."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +60,21 @@ class Story:
                 return f"{law}/params/{name}"
         return None
 
-    def trials(self) -> list[tuple[str | None, str]]:
-        """Return what an experiment measured: the claim it speaks to, or None, and its source; claims come first."""
-        claims = self.records.first("result.json#/claims") or {}
-        found: list[tuple[str | None, str]] = [
-            (id, f"result.json#/claims/{step(id)}/{i}") for id, trials in claims.items() for i in range(len(trials))
-        ]
+    def trials(self) -> list[Tried]:
+        """Return what an experiment measured; what speaks to a claim comes first."""
+        found = []
+        for id, trials in (self.records.first("result.json#/claims") or {}).items():
+            source = f"result.json#/claims/{step(id)}"
+            found += [self._tried(f"{source}/{i}", Cited(id, source, "key")) for i in range(len(trials))]
         questions = self.records.first("result.json#/questions") or {}
-        return found + [(None, f"result.json#/questions/{step(name)}") for name in questions]
+        return found + [self._tried(f"result.json#/questions/{step(name)}", None) for name in questions]
 
-    def outcome(self, trial: str) -> str:
-        """Return in a word what a trial came to."""
-        return str(self.records.first(f"{trial}/outcome") or "").removeprefix("empirical: ")
+    def _tried(self, source: str, claim: Cited | None) -> Tried:
+        records = self.records
+        style = "percent" if str(records.first(f"{source}/measured/unit")).startswith("share") else "sig3"
+        outcome = str(records.first(f"{source}/outcome") or "").removeprefix("empirical: ")
+        measured = records.measured(f"{source}/measured", style)
+        return Tried(source, claim, records.text(f"{source}/quantity"), measured, style, outcome)
 
     def run_values(self, name: str) -> list:
         """Return one value of every finished run, in the order of `runs`."""

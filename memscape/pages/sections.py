@@ -198,13 +198,11 @@ def experiment(story: Story) -> dict[str, Any] | None:
     if not story.has("result.json"):
         return None
     records, rows, told = story.records, [], []
-    for id, at in story.trials():
-        style = "percent" if str(records.first(f"{at}/measured/unit")).startswith("share") else "sig3"
-        true = [records.number(f"{at}/{end}", style) for end in ("low", "high")]
-        claim = Cited(id, at.rsplit("/", 1)[0], "key") if id else None
-        words = [claim, Sentence(story.outcome(at)), records.text(f"{at}/quantity")]
-        rows.append((words, records.measured(f"{at}/measured", style), [records.text(f"{at}/measured/unit"), *true]))
-        told.append(records.text(f"{at}/sentence"))
+    for trial in story.trials():
+        true = [records.number(f"{trial.source}/{end}", trial.style) for end in ("low", "high")]
+        words = [trial.claim, Sentence(trial.outcome), trial.quantity]
+        rows.append((words, trial.measured, [records.text(f"{trial.source}/measured/unit"), *true]))
+        told.append(records.text(f"{trial.source}/sentence"))
     after = {"unit": True, "true from": False, "to": False}
     table = Table.of_measures("experiment", ("claim", "outcome", "quantity"), "measured", rows, after)
     once = {sentence.value: sentence for sentence in told if sentence}  # a trial may speak to several claims

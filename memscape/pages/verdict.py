@@ -168,17 +168,14 @@ def _size(story: Story) -> Card | None:
 
 def _trials(story: Story) -> list[Card]:
     """What an experiment measured, and whether the claim stands."""
-    cards, records = [], story.records
-    for id, at in story.trials()[:MOST_TRIALS]:
-        style = "percent" if str(records.first(f"{at}/measured/unit")).startswith("share") else "sig3"
-        measured, word = records.measured(f"{at}/measured", style), story.outcome(at)
-        told = say("{quantity}", quantity=records.text(f"{at}/quantity"))
-        if measured is None or told is None or not word:
+    cards = []
+    for _, claim, quantity, measured, _, outcome in story.trials()[:MOST_TRIALS]:
+        if measured is None or quantity is None or not outcome:
             continue
-        claim = Cited(id, at.rsplit("/", 1)[0], "key") if id else None
-        title = say(f"{{claim}}: {word}", claim=claim) or Sentence(word.capitalize())
-        text = join("; ", [told, say("{low} to {high}", low=measured.low, high=measured.high), measured.note])
-        cards.append(Card(title, measured.value, measured.unit or "", text or told, "undecided" in word))
+        title = say(f"{{claim}}: {outcome}", claim=claim) or Sentence(outcome.capitalize())
+        told = say("{quantity}; {low} to {high}", quantity=quantity, low=measured.low, high=measured.high)
+        text = join("; ", [told or say("{quantity}", quantity=quantity), measured.note]) or Sentence("")
+        cards.append(Card(title, measured.value, measured.unit or "", text, "undecided" in outcome))
     return cards
 
 

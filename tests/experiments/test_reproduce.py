@@ -39,7 +39,8 @@ def test_an_experiment_leaves_a_verdict_that_the_audit_reads(name, results):
     assert set(read.claims) == set(this.claims)
     for id in this.claims:
         verdict = audit(ids=[id], results=results)[id]
-        assert f"{name} at smoke scale" in verdict.evidence
+        for trial in read.claims[id]:
+            assert f"{name} at smoke scale: {trial.sentence}" in verdict.evidence
     assert answer.question in (results / name / "README.md").read_text()
     assert (results / name / "report.html").stat().st_size > 10_000
     assert "measure" in json.loads((results / name / "timing.json").read_text())["seconds"]
