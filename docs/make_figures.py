@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from memscape.laws import Fit, fit
+
 ROOT = Path(__file__).parents[1]
 RESULTS, OUT = ROOT / "results", ROOT / "docs" / "figures"
 
@@ -275,112 +277,145 @@ def fractions() -> Chart:
     runs = table("fractions")
     arm = runs.run_id.str.split("-").str[0]
     shares = {"whole": 100.0, "tenth": 10.0, "hundredth": 1.0, "thousandth": 0.1}
-    means = runs.groupby(arm)[["train_loss", "fresh_loss", "floor"]].mean().loc[list(shares)]
+    columns = ["train_loss", "fresh_loss", "best_fresh_loss", "floor", "epochs"]
+    means = runs.groupby(arm)[columns].mean().loc[list(shares)]
     x = [1 / shares[name] for name in means.index]
+    passes = [f"{n:,.0f} pass{'es' if n >= 1.5 else ''}" for n in means.epochs]
     chart = Chart(
-        "Held-out text is known like trained text only while nothing is memorised",
+        "Held-out text is known like trained text only where the text is seen once",
         f"One GPT-2 shape of width {runs.d_model.iloc[0]}, the same number of steps, {scale('fractions')} scale: loss "
-        "at the end, means over seeds.",
+        f"at the end, means over {runs.seed.nunique()} seeds.",
         ("share of the corpus trained on, smaller to the right", 0.008, 13),
         ("loss, nats per token", 0, float(means.fresh_loss.max()) * 1.08),
-        xticks={1 / s: f"{s:g} %" for s in shares.values()},
+        xticks={1 / s: f"{s:g} %, {told}" for s, told in zip(shares.values(), passes, strict=True)},
     )  # fmt: skip
-    look = (("fresh_loss", "held-out text", HOT), ("train_loss", "trained text", BLUES[4]))
-    for name, _, colour in look:
+    looks = (
+        ("fresh_loss", "held-out text, at the end", HOT, ""),
+        ("best_fresh_loss", "held-out text, at its lowest", HOT, "5 4"),
+        ("train_loss", "trained text", BLUES[4], ""),
+    )
+    for name, _, colour, dash in looks:
         points = list(zip(x, means[name], strict=True))
-        chart.line(points, colour)
-        chart.dots(points, colour, 4)
+        chart.line(points, colour, 1.6 if dash else 2.2, dash)
+        chart.dots(points, colour, 3 if dash else 4)
     chart.line(zip(x, means.floor, strict=True), GREY, 1.6, "2 4")
     ends = means.iloc[-1]
-    tags = [(ends[name], words, colour) for name, words, colour in look]
+    tags = [(ends[name], words, colour) for name, words, colour, _ in looks]
     chart.tags([*tags, (ends.floor, "floor ln d / T", GREY)])
     return chart
 
 
 def radius() -> Chart:
     """Is the distance between states a constant times sqrt(n)?"""
-    seen = pd.DataFrame(json.loads((RESULTS / "radius" / "models.json").read_text())["models"])
-    root = np.sqrt(seen.width)
-    most = float((seen[["distance", "gaussian", "untrained"]].max(axis=1) / root).max())
-    chart = Chart(
-        "States do not lie 0.484 sqrt(n) apart; they lie nearer than in a Gaussian cloud",
-        f"Distance to the nearest state of another document after the final norm, over sqrt(n); "
-        f"{scale('radius')} scale.",
-        ("width n of the model", seen.width.min() * 0.85, seen.width.max() * 1.2),
-        ("distance / sqrt(n)", 0, 1.1 * most),
-        xticks={float(w): f"{w:g}" for w in sorted(set(seen.width))},
-    )  # fmt: skip
-    low, high = chart.ends["x"]
-    chart.line([(low, 0.4839), (high, 0.4839)], HOT, 1.6, "5 4")
-    own = seen[seen.own].sort_values("width")
-    tags = [(0.4839, "predicted, 0.484", HOT)]
+    places = {"": RESULTS / "radius", " (laptop scale)": RESULTS / "radius" / "laptop"}
+    seen, at_laptop = (pd.DataFrame(json.loads((p / "models.json").read_text())["models"]) for p in places.values())
+    large = at_laptop[~at_laptop.own & (at_laptop.width > 100)]
     looks = (
         ("gaussian", "Gaussian, same moments", GREY),
+        ("untrained", "untrained weights", BLUES[1]),
         ("distance", "trained", BLUES[4]),
-        ("untrained", "untrained", BLUES[0]),
     )
+    chart = Chart(
+        "States lie half as far apart as in a Gaussian, and off the predicted 0.484",
+        "Distance to the nearest state of another document after the final norm, over sqrt(n); "
+        f"{scale('radius')} scale, {len(seen)} models.\n"
+        "Lines: GPT-2 shapes trained on the same books. Dots off the lines: models of others.",
+        ("width n of the model", 54, 900), ("distance / sqrt(n)", 0, 1.4),
+        xticks={float(w): f"{w:g}" for w in sorted(set(seen.width))},
+    )  # fmt: skip
+    chart.line([(54, 0.4839), (900, 0.4839)], HOT, 1.6, "5 4")
+    own, tags = seen[seen.own].sort_values("width"), [(0.4839, "predicted: 0.484", HOT)]
     for name, words, colour in looks:
-        chart.line(zip(own.width, own[name] / np.sqrt(own.width), strict=True), colour)
-        chart.dots(zip(seen.width, seen[name] / root, strict=True), colour, 4.5, hollow=name != "distance")
-        last = seen.sort_values("width").iloc[-1]
-        tags.append((last[name] / math.sqrt(last.width), words, colour))
-    for _, one in seen[~seen.own].iterrows():
-        chart.say(
-            (one.width, one.distance / math.sqrt(one.width)),
-            one["name"],
-            INK,
-            "end" if one.width > 0.7 * high else "middle",
-            12,
-        )
+        points = list(zip(own.width, own[name] / np.sqrt(own.width), strict=True))
+        chart.line(points, colour)
+        for models in (seen, large):
+            root = np.sqrt(models.width)
+            chart.dots(zip(models.width, models[name] / root, strict=True), colour, 4.5, hollow=name != "distance")
+        tags.append((points[-1][1], words, colour))
+    for words, models in zip(places, (seen[~seen.own], large), strict=True):
+        for _, one in models.iterrows():
+            place = (one.width, one.distance / math.sqrt(one.width))
+            name = one["name"].removesuffix("-Instruct")
+            chart.say(place, name + words, INK, "start" if one.width < 100 else "end", -14 if one.width < 100 else -16)
     chart.tags(tags)
     return chart
 
 
 def openelm() -> Chart:
-    """Where does overfitting end, for each size?"""
-    runs = table("openelm")
-    runs = runs[runs.run_id.str.startswith("main")]
-    runs = runs.assign(gap=(runs.fresh_loss - runs.train_loss).clip(lower=0.004))
-    means = runs.groupby(["n_params", "n_tokens"], as_index=False).gap.mean()
+    """How does the size that just overfits D tokens grow with D?"""
+    law, again = (
+        fit(table(place), "frontier:gap", where={"tokenizer": "bpe:4096"}) for place in ("openelm", "openelm/seed-1")
+    )
+    whole = table("openelm").assign(n_params=lambda runs: runs.n_params_total)
+    counted = fit(whole, "frontier:gap", where={"tokenizer": "bpe:4096"})
+    low, high = 8.5e5, 8.4e6
     chart = Chart(
-        "A larger model overfits more data",
-        f"OpenELM shapes on books, {scale('openelm')} scale: held-out minus training loss at the end.",
-        ("unique training tokens", means.n_tokens.min() * 0.9, means.n_tokens.max() * 1.1),
-        ("gap, nats per token", means.gap.min() * 0.8, means.gap.max() * 1.3), log="xy",
-        xticks={n: short(n) for n in np.geomspace(means.n_tokens.min(), means.n_tokens.max(), 5)},
+        "By the paper's count the size that just overfits a text grows as its square",
+        f"OpenELM shapes on books, {scale('openelm')} scale; D*: held-out minus training loss falls to 0.2 nats a "
+        f"token.\nDots: n = {law.n} sizes. Rings: with another seed, D to the {interval(again)}.\n"
+        "Grey: the same D*, with embeddings counted in N: no square.",
+        ("D*, unique training tokens", low, high), ("N, parameters", 3.5e4, 6e6), log="xy", right=225,
+        xticks={n: short(n) for n in (1e6, 2e6, 4e6, 8e6)}, yticks={n: short(n) for n in (1e5, 3e5, 1e6, 3e6)},
     )  # fmt: skip
-    low, high = chart.ends["x"]
-    tags, sizes = [], list(means.groupby("n_params"))
-    for colour, (size, curve) in zip(BLUES[-len(sizes) :], sizes, strict=True):
-        points = list(zip(curve.n_tokens, curve.gap, strict=True))
-        chart.line(points, colour)
-        chart.dots(points, colour)
-        tags.append((points[-1][1], f"N = {short(size)}", colour))
-    chart.line([(low, 0.2), (high, 0.2)], HOT, 1.6, "5 4")
-    chart.tags([*tags, (0.2, "the paper's threshold", HOT)])
+    middle = [math.exp(sum(map(math.log, values)) / law.n) for values in zip(*crossed(law), strict=True)]
+    slope_1 = [(d, middle[1] * d / middle[0]) for d in (low, high)]
+    fitted, pale = ([(d, found.predict(n_tokens=d).value) for d in (low, high)] for found in (law, counted))
+    chart.line(slope_1, PALE, 2.2, "5 4")
+    chart.line(pale, PALE)
+    chart.dots(crossed(counted), GREY, 3)
+    chart.line(fitted, HOT)
+    chart.dots(crossed(again), BLUES[4], 6.5, hollow=True)
+    chart.dots(crossed(law), BLUES[4], 4.5)
+    chart.tags([
+        (pale[1][1], f"all: D to the {interval(counted)}", GREY),
+        (fitted[1][1], f"D to the {interval(law)}", HOT),
+        (slope_1[1][1], "in proportion: D to the 1", GREY),
+    ])  # fmt: skip
     return chart
 
 
+def crossed(law: Fit) -> list[tuple[float, float]]:
+    """Return (D*, N) of every size whose D* lies inside the grid."""
+    return [(point.x, point.y) for point in law.curve.points if point.censored == "no"]
+
+
+def interval(law: Fit) -> str:
+    """Return an exponent with its interval as one writes it."""
+    gamma = law.params["gamma"]
+    return f"{gamma.value:.2f} [{gamma.low:.2f}, {gamma.high:.2f}]"
+
+
 def architecture() -> Chart:
-    """Which parts of a transformer change how much it holds?"""
+    """Which parts of a transformer change what it holds, and how far apart its states lie?"""
+    answer = json.loads((RESULTS / "architecture" / "result.json").read_text())["questions"]
+    names = {name.removesuffix("-capacity") for name in answer if name.endswith("-capacity")}
+    rows = sorted(names, key=lambda name: -answer[f"{name}-capacity"]["measured"]["value"])
     runs = table("architecture")
-    runs = runs[runs.run_id.str.contains("-random-")]
-    arm = runs.run_id.str.split("-").str[0]
-    base = runs[arm == "base"].set_index("seed").bits_per_param
-    ratio = runs.bits_per_param / runs.seed.map(base)
-    names = ratio.groupby(arm).mean().sort_values(ascending=False).index
+    held = runs[runs.run_id.str.contains("-random-")].groupby(runs.run_id.str.split("-").str[0]).mean(numeric_only=True)
+    most = held.data_bits / held.n_params_total / held.bits_per_param["base"]
     chart = Chart(
-        "What a parameter holds, by what is changed in the model",
-        f"Uniform random tokens, {scale('architecture')} scale: bits per parameter over the base's, a dot a seed.",
-        ("times the base", 0.05, 2), ("", 0, len(names)), yticks={}, left=110, right=40,
-        xticks={x: f"{x:g}" for x in (0.05, 0.1, 0.2, 0.5, 1, 2)}, size=(880, 158 + 30 * len(names)),
+        "Most parts of a transformer leave what it holds as it was",
+        f"Against the base, {scale('architecture')} scale, means of {runs.seed.nunique()} seeds with 95 % t intervals; "
+        "red: outside the grey lines, 0.9 to 1.1 times.\nDots: bits per parameter, of random tokens. "
+        "Rings: distance between states, on text.",
+        ("times the base", -0.02, 1.7), ("", 0, len(rows)), log="", yticks={}, left=110, right=40,
+        xticks={x: f"{x:g}" for x in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)}, size=(880, 175 + 34 * len(rows)),
     )  # fmt: skip
-    chart.line([(1, 0), (1, len(names))], HOT, 1.6, "5 4")
-    for i, name in enumerate(names):
-        y = len(names) - 0.5 - i
+    for x in (0.9, 1.1):
+        chart.line([(x, 0), (x, len(rows))], PALE, 1.6)
+    for i, name in enumerate(rows):
+        y = len(rows) - 0.5 - i
         chart.words(98, chart.at("y", y) + 4, name, INK, 13, "end")
-        chart.line([(0.05, y), (2, y)], RULE, 1)
-        chart.dots([(min(max(v, 0.05), 2), y) for v in ratio[arm == name]], BLUES[3], 4.5)
+        chart.line([(-0.02, y), (1.7, y)], RULE, 1)
+        for what, up in (("capacity", 0.16), ("radius", -0.16)):
+            one = answer[f"{name}-{what}"]
+            colour, seen = HOT if one["outcome"].endswith("contradicted") else BLUES[3], one["measured"]
+            chart.line([(seen["low"], y + up), (seen["high"], y + up)], colour)
+            chart.dots([(seen["value"], y + up)], colour, 4.5, hollow=what == "radius")
+        if most[name] < 1:
+            chart.line([(most[name], y - 0.3), (most[name], y + 0.3)], GREY, 2)
+            x, level = chart.xy((most[name], y + 0.16))
+            chart.words(x + 7, level + 4, "all there was to hold", GREY)
     return chart
 
 
