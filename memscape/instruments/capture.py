@@ -186,7 +186,7 @@ def capture(
             return fast(tokens, kept)
         found = run(tokens, kept)
         if len(tokens) == size:
-            fast = replayed(run, tokens, kept, found, times=alike)
+            fast = replayed(run, model, tokens, kept, found, times=alike)
         return found
 
     def read(i: int) -> dict[str, Tensor]:

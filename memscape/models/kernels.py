@@ -3,7 +3,8 @@
 `short_attention` keeps one head's whole score square on the chip, reads queries, keys and values where the
 projection left them and writes their gradients there. `loss_and_gradient` reads each row of logits once and writes
 the gradient; `losses` does without. `moments` reads half-precision states once, where PyTorch widens them in memory
-first. All are Triton; on a CPU they run under its interpreter (TRITON_INTERPRET=1), which is how the tests check them.
+first. `looked_up` takes any function of 16 bits from a table. All are Triton; on a CPU they run under its interpreter
+(TRITON_INTERPRET=1), which is how the tests check them.
 """
 
 # Triton's language is not Python's: a type checker reads slices and launches of kernels wrongly.
@@ -166,12 +167,11 @@ def _losses(logits_NV: Tensor, targets_N: Tensor, *weights: Tensor) -> Tensor:
     """Losses of all rows; given the weights of both sums, logits turn into their gradient."""
     N, V = logits_NV.shape
     nll = torch.empty(N, dtype=torch.float32, device=logits_NV.device)
-    # Long rows are read twice: so few at once that the second time they are still in the GPU's cache.
-    block = min(8192 if V > 8192 else 4096, triton.next_power_of_2(V))
-    _loss[(N,)](
-        logits_NV, targets_N, *(weights or (nll, nll)), nll, V, block, bool(weights),
-        num_warps=32 if V > 8192 else max(1, min(8, block // 256)),
-    )  # fmt: skip
+    # For a gradient long rows are read twice: so few at once that the second time they are still in the GPU's cache.
+    twice = bool(weights) and V > 8192
+    block = min(8192 if twice else 4096 if weights else 2048, triton.next_power_of_2(V))
+    warps = 32 if twice else max(1, min(8 if weights else 4, block // 256))
+    _loss[(N,)](logits_NV, targets_N, *(weights or (nll, nll)), nll, V, block, bool(weights), num_warps=warps)
     return nll
 
 
@@ -195,6 +195,21 @@ def _moments(states, means, squares, N, D, span, ROWS: tl.constexpr, COLS: tl.co
         seen += n
     tl.store(means + part * D + c, mean, mask=c < D)
     tl.store(squares + part * D + c, square, mask=c < D)
+
+
+@triton.jit
+def _look_up(codes, table, out, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    code = tl.load(codes + at, mask=at < n, other=0, eviction_policy="evict_first").to(tl.int32) & 0xFFFF
+    tl.store(out + at, tl.load(table + code), mask=at < n)
+
+
+def looked_up(codes: Tensor, table: Tensor) -> Tensor:
+    """Return table[code] for codes of 16 bits (int16, taken as unsigned); the table has 65,536 entries."""
+    codes = codes.contiguous()
+    out = torch.empty_like(codes)
+    _look_up[(triton.cdiv(codes.numel(), 2048),)](codes, table, out, codes.numel(), BLOCK=2048, num_warps=8)
+    return out
 
 
 SPAN = 512
