@@ -1,10 +1,11 @@
 """How much faster are all GPUs of a machine than one, at a sweep of packs and at one GPT-2 of 124 M parameters?
 
-    python benchmarks/gpus.py [--steps 200]
+    python benchmarks/gpus.py [--steps 200] [--only sweep]
 
-The sweep has two packs a GPU (engine `local`); the single model is trained by engine `fsdp` on one GPU and on all,
-the batch growing with them. Rates are those after a pack's first steps; how many times less time everything took,
-start and compilation included, stands beside them. The ratios are printed last; they need two GPUs or more.
+The sweep has two packs a GPU (engine `local`). The single model is trained on one GPU, then on all with a part of each
+batch on each, the batch growing with them: a whole copy on each (`ddp`), and a part on each (`fsdp`), which is for
+models that do not fit. Rates are those of steps alone; those of everything, compilation, evaluations and checkpoints
+included, stand beside them. The ratios are printed last; they need two GPUs or more.
 """
 
 import argparse
@@ -19,20 +20,21 @@ from memscape.training import Plan, RunConfig, sweep
 
 
 def rates(plan: Plan, engine: str, device: str | None) -> tuple[float, float]:
-    """Return tokens/s of carrying out a plan on its workers, without and with the start of every pack."""
+    """Return tokens/s of carrying out a plan on its workers: of steps alone, and of everything."""
     with tempfile.TemporaryDirectory() as folder:
         sweep(plan, folder, engine=engine, device=device)
         times = [json.loads(p.read_text()) for p in Path(folder).glob("packs/*/timing.json")]
-    workers = 1 if engine == "fsdp" or device else torch.cuda.device_count()
-    total = {key: sum(t[key] for t in times) for key in ("tokens", "seconds", "start_tokens", "start_seconds")}
-    steady = (total["tokens"] - total["start_tokens"]) / (total["seconds"] - total["start_seconds"])
-    return workers * steady, workers * total["tokens"] / total["seconds"]
+    workers = 1 if engine != "local" or device else torch.cuda.device_count()
+    total = {key: sum(t[key] for t in times) for key in ("tokens", "seconds", "step_tokens", "step_seconds")}
+    return workers * total["step_tokens"] / total["step_seconds"], workers * total["tokens"] / total["seconds"]
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--steps", type=int, default=200)
-    steps = options.parse_args().steps
+    options.add_argument("--only", choices=("sweep", "single"))
+    asked = options.parse_args()
+    steps = asked.steps
     n = torch.cuda.device_count()
     if n < 2:
         raise SystemExit(f"benchmarks/gpus.py needs two GPUs or more, torch sees {n}.")
@@ -44,16 +46,22 @@ def main() -> None:
 
     def single(world: int) -> Plan:
         run = RunConfig(
-            run_id="gpt2", model=config, n_tokens=500_000, steps=steps, batch_size=32 * world, evaluations=1,
+            run_id="gpt2", model=config, n_tokens=500_000, steps=steps, batch_size=64 * world, evaluations=1,
             n_evaluated=16,
         )  # fmt: skip
         return Plan.of([run], name="gpt2")
 
     print(f"{torch.cuda.get_device_name()} x {n}")
-    for name, engine, first, second in (("sweep", "local", grid, grid), ("GPT-2 124M", "fsdp", single(1), single(n))):
-        (one, begun), (every, ended) = rates(first, engine, "cuda:0"), rates(second, engine, None)
-        told = f"{every / one:.2f} x   ({ended / begun:.2f} x with starts)"
-        print(f"{name:10} {one:12,.0f} -> {every:12,.0f} tokens/s   {told}", flush=True)
+    for kind, name, plans, engines in (
+        ("sweep", "sweep", (grid, grid), ("local",)), ("single", "GPT-2 124M", (single(1), single(n)), ("ddp", "fsdp")),
+    ):  # fmt: skip
+        if asked.only not in (None, kind):
+            continue
+        one, slow = rates(plans[0], "local", "cuda:0")
+        for engine in engines:
+            every, whole = rates(plans[1], engine, None)
+            told = f"{every / one:.2f} x   (everything: {slow:,.0f} -> {whole:,.0f}, {whole / slow:.2f} x)"
+            print(f"{name} {engine:5} {one:12,.0f} -> {every:12,.0f} tokens/s   {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Engines: who trains the packs of a plan, and what happens when one of them dies.
 
 `local` starts a worker process per GPU, or on a CPU as many single-threaded workers as there are cores; `ray` sends the
-same packs to a Ray cluster; `fsdp` shares each pack among all GPUs. Packs meet only in the sweep's folder.
+same packs to a Ray cluster; `ddp` and `fsdp` share each pack among all GPUs. Packs meet only in the sweep's folder.
 
     for pack_id, event in local("runs/book", waiting := ["000", "001"], n_packs=2, device=None, budget=Budget()):
         ...
@@ -183,15 +183,25 @@ def ray(out: str, waiting: list[str], n_packs: int, device: str | None, budget: 
             yield running.pop(future), event
 
 
-def fsdp(out: str, waiting: list[str], n_packs: int, device: str | None, budget: Budget) -> Endings:
-    """Train one pack after another, each on all GPUs of this machine (or all cores), sharded by FSDP2."""
+def ddp(*where) -> Endings:
+    """Train one pack after another, each on all GPUs of this machine (or all cores), a whole copy on each."""
+    return _shared("ddp", *where)
+
+
+def fsdp(*where) -> Endings:
+    """Train one pack after another, each on all GPUs of this machine (or all cores), a part on each by FSDP2."""
+    return _shared("fsdp", *where)
+
+
+def _shared(how: str, out: str, waiting: list[str], n_packs: int, device: str | None, budget: Budget) -> Endings:
     if is_url(out):
-        raise PlanError(f"engine 'fsdp' works in a folder that its processes share, got {out}; give a path.")
+        raise PlanError(f"engine {how!r} works in a folder that its processes share, got {out}; give a path.")
     places = devices(device)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(len(places))]
 
     def attempt(pack_id: str) -> dict[str, Any] | None:
-        task = ["-m", "memscape.training.sharded", out, pack_id, places[0].split(":")[0], json.dumps(deadline(budget))]
+        kind, until = places[0].split(":")[0], json.dumps(deadline(budget))
+        task = ["-m", "memscape.training.sharded", out, pack_id, kind, until, how]
         with subprocess.Popen(
             [*torchrun, *task], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -204,5 +214,5 @@ def fsdp(out: str, waiting: list[str], n_packs: int, device: str | None, budget:
         yield pack_id, attempted(pack_id, lambda pack_id=pack_id: attempt(pack_id))
 
 
-ENGINES: dict[str, Callable[..., Endings]] = {"fsdp": fsdp, "local": local, "ray": ray}
+ENGINES: dict[str, Callable[..., Endings]] = {"ddp": ddp, "fsdp": fsdp, "local": local, "ray": ray}
 """Name -> engine."""

@@ -152,6 +152,34 @@ def adamw_by_row(
     return norm_P, active
 
 
+class Parts(NamedTuple):
+    """One member's parameters as separate tensors, each with its moments, its gradient, and its weight decay."""
+
+    weights: list[Tensor]
+    first: list[Tensor]
+    second: list[Tensor]
+    gradients: list[Tensor]
+    decay: list[float]
+
+
+def adamw_by_part(
+    members: list[Parts], rule: Rule, step: Int[Tensor, ""], active: Bool[Tensor, " P"], norm_P: Float[Tensor, " P"]
+) -> Bool[Tensor, " P"]:
+    """Do what `adamw` does for parameters that lie apart, all of a member in a launch or two; return who is active."""
+    _, active, scale_P = _clipping(norm_P[:, None], rule, active, norm_P)
+    t, halted_P = (step + 1).float(), (~active).float()
+    for p, member in enumerate(members):
+        for decay in set(member.decay):
+            chosen = [i for i, other in enumerate(member.decay) if other == decay]
+            weights, first, second, gradients = ([part[i] for i in chosen] for part in member[:4])
+            torch.ops.aten._fused_adamw_.tensor_lr(
+                weights, gradients, first, second, [], [t] * len(chosen), lr=rule.learning_rate_P[p], beta1=rule.beta_1,
+                beta2=rule.beta_2, weight_decay=decay, eps=rule.eps, amsgrad=False, maximize=False,
+                grad_scale=1 / scale_P[p], found_inf=halted_P[p],
+            )  # fmt: skip
+    return active
+
+
 def _clipping(
     gradients: Float[Tensor, "P n"], rule: Rule, active: Bool[Tensor, " P"], norm_P: Float[Tensor, " P"] | None
 ) -> tuple[Float[Tensor, " P"], Bool[Tensor, " P"], Float[Tensor, " P"]]:

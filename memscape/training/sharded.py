@@ -1,14 +1,16 @@
-"""One pack on many GPUs, for a model larger than one of them: processes under torchrun share it with FSDP2.
+"""One pack on many GPUs: processes under torchrun, each with a part of every batch.
 
-    sweep(plan, "runs/large", engine="fsdp")                                  every GPU of this machine
-    torchrun --nproc-per-node 8 -m memscape.training.sharded FOLDER PACK      what that engine starts
+    sweep(plan, "runs/wide", engine="ddp")           every GPU of this machine holds the whole model: the faster way
+    sweep(plan, "runs/large", engine="fsdp")         for a model larger than one of them: every GPU holds a part
 
-Each process holds a part of every parameter and of its moments, cut along an axis behind the pack axis, and trains
-on its part of each batch. Gradients are averaged, so the losses are those of one process with the whole batch,
-dropout masks included. Process 0 writes checkpoints and results, in the format of any other pack.
+With `ddp` the step is that of any pack, in one CUDA graph, and gradients are summed over all processes inside it. With
+`fsdp` (FSDP2) each process holds a part of every parameter and of its moments, cut along an axis behind the pack axis.
+The losses are those of one process with the whole batch, dropout masks included. Process 0 writes checkpoints and
+results, in the format of any other pack.
 """
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -23,6 +25,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.nn.utils import get_total_norm
 
 from memscape.errors import PlanError
 from memscape.folder import writing
@@ -36,7 +39,21 @@ from memscape.training.trainer import Outcome, Packed, train
 from memscape.training.worker import ending, heart, leave_with_driver
 
 
-class ShardedStep(PackedStep):
+class CopiedStep(PackedStep):
+    """The packed step with a whole copy of the model in every process."""
+
+    def __init__(self, *parts, **options):
+        self.rank = dist.get_rank()
+        super().__init__(*parts, **options)
+
+    def summed(self, x: Tensor) -> Tensor:
+        """Return the sum over all processes, of half-precision numbers in single precision."""
+        x = x.float() if x.is_floating_point() else x
+        dist.all_reduce(x)
+        return x
+
+
+class ShardedStep(CopiedStep):
     """The packed step with every parameter sharded over all processes."""
 
     def __init__(self, model: Stream, runs: list[RunConfig], bos: int, *, bf16: bool = False, compiled: bool = False):
@@ -48,6 +65,7 @@ class ShardedStep(PackedStep):
         for part in (*model.blocks, model):
             fully_shard(part, mesh=self.mesh, mp_policy=policy, shard_placement_fn=self._placement)
         self.prepare(model, runs, bos)
+        self.runs = runs
         self.slots, self.width = optimiser.lay_out(model)
         self.parts = [p for p in model.parameters() if isinstance(p, DTensor)]
         self.moments = [(torch.zeros_like(local(p)), torch.zeros_like(local(p))) for p in self.parts]
@@ -60,33 +78,31 @@ class ShardedStep(PackedStep):
                 return Shard(axis)
         return Shard(0)
 
-    def __call__(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
-        """Train one step on this process's part of the batch."""
+    def _advance(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
         logits = self.model(begin(targets_PBT, self.bos), self.noise(self.rank * targets_PBT.shape[1]))
         with torch.no_grad():
-            count_P = self._summed((targets_PBT >= 0).sum((1, 2)))
+            count_P = self.summed((targets_PBT >= 0).sum((1, 2)))
             loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.z_loss_P, count_P)
         torch.autograd.backward(logits, d_logits * self.world)  # FSDP averages over processes; the loss is their sum
         with torch.no_grad():
-            self._move(self._summed(loss_P))
+            self._move(self.summed(loss_P))
         self.model.zero_grad(set_to_none=True)
 
     def _move(self, loss_P: Float[Tensor, " P"]) -> None:
         """Clip by the norm over all processes, update every shard, count."""
-        P, rule = len(loss_P), self.scheduled()
-        gradients = [local(p.grad).reshape(P if local(p).numel() else 0, -1) for p in self.parts]  # type: ignore
-        squares = [g.float().square().sum(1) if len(g) else torch.zeros(P, device=self.device) for g in gradients]
-        norm_P = self._summed(torch.stack(squares).sum(0)).sqrt()
-        for p, g, moments in zip(self.parts, gradients, self.moments, strict=True):
-            if len(g):
-                rows = optimiser.Rows(*(x.view(P, -1) for x in (local(p), *moments)))
-                decayed = rule._replace(decayed=float(p.dim() >= 3))
-                optimiser.adamw(rows, g, decayed, self.step, self.active, norm_P)
-        self.count(norm_P, self.active & torch.isfinite(norm_P), loss_P)
-
-    def _summed(self, x: Tensor) -> Tensor:
-        dist.all_reduce(x)
-        return x
+        mine = [(p, m) for p, m in zip(self.parts, self.moments, strict=True) if local(p).numel()]
+        rows = [
+            optimiser.Parts(
+                [local(p)[i] for p, _ in mine], [m[i] for _, (m, _) in mine], [v[i] for _, (_, v) in mine],
+                [local(p.grad)[i] for p, _ in mine],  # type: ignore
+                [run.weight_decay * (p.dim() >= 3) for p, _ in mine],
+            )
+            for i, run in enumerate(self.runs)
+        ]  # fmt: skip
+        squares = [get_total_norm(row.gradients).square() for row in rows]
+        norm_P = self.summed(torch.stack(squares)).sqrt()
+        active = optimiser.adamw_by_part(rows, self.scheduled(), self.step, self.active, norm_P)
+        self.count(norm_P, active, loss_P)
 
     @property
     def _shards(self) -> dict[str, list[Tensor]]:
@@ -127,27 +143,22 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-class Sharded(Packed):
+class Copied(Packed):
     """A pack at work in several processes: each sees its part of a batch, process 0 decides and writes."""
+
+    kind = CopiedStep
 
     def __init__(self, *parts):
         super().__init__(*parts)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.writes = self.rank == 0
-        self.ended: dict[str, Tensor] = {}
 
     @classmethod
-    def begin(cls, plan: Plan, runs: list[RunConfig], folder: Path, device: torch.device) -> "Sharded":
-        """Return a pack at step 0: every process draws the same weights and keeps its part."""
+    def begin(cls, plan: Plan, runs: list[RunConfig], folder: Path, device: torch.device) -> "Copied":
+        """Return a pack at step 0: every process draws the same weights."""
         if runs[0].batch_size % (world := dist.get_world_size()):
             raise PlanError(f"batch_size={runs[0].batch_size} must be a multiple of the {world} processes sharing it.")
         return super().begin(plan, runs, folder, device)  # type: ignore
-
-    @staticmethod
-    def stepping(model: Stream, runs: list[RunConfig], bos: int) -> ShardedStep:
-        """Return the sharded step that trains `model`."""
-        cuda = next(model.parameters()).is_cuda
-        return ShardedStep(model, runs, bos, bf16=cuda, compiled=cuda)
 
     def agreed(self, choice: bool) -> bool:
         """Return process 0's choice."""
@@ -159,6 +170,16 @@ class Sharded(Packed):
         whole = super()._targets(at)
         b = whole.shape[1] // self.world
         return whole[:, self.rank * b : (self.rank + 1) * b]
+
+
+class Sharded(Copied):
+    """A pack of which every process keeps a part."""
+
+    kind = ShardedStep
+
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self.ended: dict[str, Tensor] = {}
 
     def state(self) -> dict[str, Tensor]:
         self.ended = super().state()
@@ -172,6 +193,7 @@ class Sharded(Packed):
 def main() -> None:
     """Train one pack of a folder's plan as one of torchrun's processes; process 0 prints how it ended."""
     folder, pack_id, kind, until = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+    start = {"ddp": Copied, "fsdp": Sharded}[sys.argv[5]].begin
     leave_with_driver()
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")  # it is not changed in place
     dist.init_process_group("nccl" if kind == "cuda" else "gloo")
@@ -185,11 +207,12 @@ def main() -> None:
     def work() -> Outcome:
         with writing(folder / "packs" / pack_id) if first else contextlib.nullcontext():
             pack = plan.pack(pack_id)
-            return train(plan, pack, folder, device=device, budget=budget, progress=progress, begin=Sharded.begin)
+            return train(plan, pack, folder, device=device, budget=budget, progress=progress, begin=start)
 
     event = ending(work)
     if first:
         print(json.dumps(event), flush=True)
+    gc.collect()  # NCCL does not end while a recorded graph still holds one of its sums
     dist.destroy_process_group()
 
 

@@ -39,17 +39,16 @@ def losses_and_gradient(
     logits_PBTV: Float[Tensor, "P B T V"],
     targets_PBT: Int[Tensor, "P B T"],
     z_loss_P: Float[Tensor, " P"],
-    count_P: Int[Tensor, " P"] | None = None,
+    count_P: Int[Tensor, " P"],
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, "P B T V"]]:
     """Return each member's cross-entropy, and the gradient of the sum of their objectives with respect to logits.
 
     A member's loss is the mean over its predicted tokens, nats/token; its objective adds λ (ln Σ exp logit)². In closed
     form, dL/dlogit = (softmax (1 + 2 λ ln Σ exp) - onehot) / n_predicted: no graph is kept for the loss.
-    `count_P` is n_predicted where the batch is a part of the whole.
+    `count_P` is n_predicted of the whole batch, of which this may be a part.
     On a GPU the gradient takes the place of the logits.
     """
     real_PBT = targets_PBT >= 0
-    count_P = real_PBT.sum((1, 2)) if count_P is None else count_P
     weight_PBT = real_PBT / count_P.view(-1, 1, 1)
     z_weight_PBT = weight_PBT * z_loss_P.view(-1, 1, 1)
     V = logits_PBTV.shape[-1]
@@ -71,6 +70,9 @@ def losses_and_gradient(
 
 class PackedStep:
     """A pack in training: its weights, moments and counters, and the step that moves them."""
+
+    rank = 0
+    """Which of the processes that share a batch this one is: it sees the part of that number."""
 
     def __init__(self, model: Stream, runs: list[RunConfig], bos: int, *, bf16: bool = False, compiled: bool = False):
         self.prepare(model, runs, bos)
@@ -123,13 +125,18 @@ class PackedStep:
         self._graph.replay()  # type: ignore
 
     def _advance(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
-        logits = self.model(begin(targets_PBT, self.bos), self.noise())
+        logits = self.model(begin(targets_PBT, self.bos), self.noise(self.rank * targets_PBT.shape[1]))
         with torch.no_grad():
-            loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.z_loss_P)
+            count_P = self.summed((targets_PBT >= 0).sum((1, 2)))
+            loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.z_loss_P, count_P)
         gradients = torch.autograd.grad(logits, list(self.model.parameters()), d_logits)
         with torch.no_grad():
-            flat = optimiser.in_rows(list(gradients), self.slots, self.weights.shape[1])
-            self._update(flat, loss_P)
+            flat = self.summed(optimiser.in_rows(list(gradients), self.slots, self.weights.shape[1]))
+            self._update(flat, self.summed(loss_P))
+
+    def summed(self, x: Tensor) -> Tensor:
+        """Return the sum of `x` over all processes that share this step: here there is one."""
+        return x
 
     def _clip_and_adamw(self, flat: Float[Tensor, "P n"], loss_P: Float[Tensor, " P"]) -> None:
         """Move the weights, and count."""
@@ -168,7 +175,7 @@ class PackedStep:
                 self._advance(self._targets)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # NCCL's own thread may ask for events
             self._advance(self._targets)
         self.restore(kept)
 

@@ -38,7 +38,8 @@ def sweep(
     Args:
         plan: what to train.
         out: the result folder, made if need be; or an fsspec URL that every worker reaches (`s3://bucket/book`).
-        engine: `local` (a worker a GPU, or a core), `ray` (a Ray cluster; pip install 'memscape[ray]'), `fsdp`.
+        engine: `local` (a worker a GPU, or a core), `ray` (a Ray cluster; pip install 'memscape[ray]'), `ddp` or `fsdp`
+            (each pack on all GPUs).
         budget: stop cleanly after this time (`9m`, `90s`, seconds); `runs.left` says how many runs remain.
         device: `cpu`, `cuda`, `cuda:1`; None: every GPU there is, else the CPU.
         track: also show runs in `trackio` or `wandb`.

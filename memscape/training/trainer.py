@@ -47,10 +47,10 @@ class Outcome(NamedTuple):
     seconds: float
     tokens: int
     """Tokens this call trained on, all members together."""
-    start_seconds: float
-    """Of `seconds`, those until the first steps were done: data, weights, compilation."""
-    start_tokens: int
-    """Of `tokens`, those of the first steps."""
+    step_seconds: float
+    """Of `seconds`, those of steps alone: no data, evaluations, checkpoints, nor the first steps, which compile."""
+    step_tokens: int
+    """Of `tokens`, those of these steps."""
 
 
 def train(
@@ -85,19 +85,20 @@ def train(
             work.restore(checkpoint.load(place, pack.run_ids))
         except FolderError as problem:
             say(str(problem))
-    began, saved, run, first = work.at, time.monotonic(), runs[0], (0.0, 0)
+    began, saved, run, stepped = work.at, time.monotonic(), runs[0], (0.0, 0)
     tokens_a_step = len(runs) * run.batch_size * run.model.seq_len
 
     def outcome(finished: bool) -> Outcome:
-        return Outcome(finished, time.monotonic() - start, (work.at - began) * tokens_a_step, *first)
+        return Outcome(finished, time.monotonic() - start, (work.at - began) * tokens_a_step, *stepped)
 
     while work.at < run.steps and work.step.active.any():
         progress(work.at * tokens_a_step)
         due = min(step for step in evaluation_steps(run) if step > work.at)
-        work.advance(min(due, (work.at // CHUNK + 1) * CHUNK))
-        if not first[1]:
-            work.step.active.any().item()  # a GPU's clock is read when its work is done
-            first = time.monotonic() - start, (work.at - began) * tokens_a_step
+        at, now = work.at, time.monotonic()
+        work.advance(min(due, (at // CHUNK + 1) * CHUNK))
+        work.step.active.any().item()  # a GPU's clock is read when its work is done
+        if at > began:
+            stepped = stepped[0] + time.monotonic() - now, stepped[1] + (work.at - at) * tokens_a_step
         if work.at == due:
             work.evaluate()
         spent = work.agreed(budget.spent)
@@ -153,6 +154,7 @@ class Packed:
 
     writes = True
     """Whether this process writes files: where several share a pack, one does."""
+    kind = PackedStep
 
     def __init__(self, runs: list[RunConfig], splits: list[Split], step: PackedStep):
         self.runs, self.splits, self.step = runs, splits, step
@@ -179,11 +181,11 @@ class Packed:
         initialise(model, [run.seed for run in runs])
         return cls(runs, splits, cls.stepping(model.to(device), runs, splits[0].tokenizer.bos_id))
 
-    @staticmethod
-    def stepping(model, runs: list[RunConfig], bos: int) -> PackedStep:
+    @classmethod
+    def stepping(cls, model, runs: list[RunConfig], bos: int) -> PackedStep:
         """Return the step that trains `model`."""
         cuda = next(model.parameters()).is_cuda
-        return PackedStep(model, runs, bos, bf16=cuda, compiled=cuda)
+        return cls.kind(model, runs, bos, bf16=cuda, compiled=cuda)
 
     def agreed(self, choice: bool) -> bool:
         """Return the choice that all processes of the pack follow: here there is one."""

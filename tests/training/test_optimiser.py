@@ -68,6 +68,29 @@ def test_a_member_without_numbers_is_frozen_and_nobody_notices():
     assert torch.equal(spoiled[[1, 2]], after_one[[1, 2]])
 
 
+def test_parts_that_lie_apart_are_moved_as_a_row_is():
+    """The same formula through PyTorch's fused kernel: clipped, decayed in part, one member without numbers."""
+    generator = torch.Generator().manual_seed(0)
+    start, targets = torch.randn(2, 3, 40, generator=generator)
+    rule = Rule(
+        torch.tensor([1e-3, 1e-2, 1e-1]), torch.tensor([0.0, 0.1, 0.5]), decayed=(torch.arange(40) < 24).float()
+    )
+    rows, one = Rows(start.clone(), *torch.zeros(2, 3, 40)), torch.ones(3, dtype=torch.bool)
+    flat, other = Rows(start.clone(), *torch.zeros(2, 3, 40)), one.clone()
+    for step in range(30):
+        gradients, at = quadratic(rows.weights, targets, step), torch.tensor(step, dtype=torch.int32)
+        gradients[1, 5] = math.nan if step == 20 else gradients[1, 5]
+        norm, one = adamw(rows, gradients, rule, at, one)
+        members = [
+            optimiser.Parts(*(list(x[p].split(24)) for x in (*flat, gradients.clone())), [decay, 0.0])
+            for p, decay in enumerate((0.0, 0.1, 0.5))
+        ]
+        other = optimiser.adamw_by_part(members, rule, at, other, norm)
+        assert one.tolist() == other.tolist() == [True, step < 20, True]
+    for ours, theirs in zip(flat, rows, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
 def test_decay_reaches_matrices_and_tables_alone():
     """Biases, gains and the gaps of the layout are not decayed."""
     model = build(scaled(16, 40), 2)

@@ -91,7 +91,9 @@ def test_the_closed_form_gradient_is_autograds(z_loss):
     logits = (3 * torch.randn(2, 3, 5, 7, generator=generator)).requires_grad_()
     targets = torch.randint(0, 7, (2, 3, 5), generator=generator)
     targets[0, 1, 3:] = -1
-    loss_P, gradient = losses_and_gradient(logits.detach(), targets, torch.full((2,), z_loss))
+    loss_P, gradient = losses_and_gradient(
+        logits.detach(), targets, torch.full((2,), z_loss), (targets >= 0).sum((1, 2))
+    )
     wide = logits.double()
     real = targets >= 0
     nll = torch.nn.functional.cross_entropy(wide.flatten(0, 2), targets.flatten(), reduction="none", ignore_index=-1)

@@ -69,7 +69,7 @@ def test_an_edited_corpus_is_refused(tmp_path):
 
 def test_unknown_engines_and_devices_are_told(tmp_path):
     """Each in one line, before anything is written."""
-    with pytest.raises(PlanError, match="known: fsdp, here, local, ray"):
+    with pytest.raises(PlanError, match="known: ddp, fsdp, here, local, ray"):
         sweep(small_plan(), tmp_path / "a", engine="slurm")
     with pytest.raises(PlanError, match="expected cpu, cuda"):
         sweep(small_plan(), tmp_path / "b", device="tpu")
