@@ -171,7 +171,7 @@ EXPERIMENT = Experiment(
     name="architecture",
     question="Which parts of a transformer change its descent, its capacity, its radius?",
     criteria=CRITERIA,
-    minutes={"smoke": 0.5, "laptop": 9, "gpu": 5},
+    minutes={"smoke": 0.5, "laptop": 9, "gpu": 10},
     plan=plan,
     measure=measure,
 )

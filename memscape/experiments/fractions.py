@@ -108,7 +108,7 @@ EXPERIMENT = Experiment(
     name="fractions",
     question="Are held-out patterns stored too, or does a small share of the data only overfit?",
     criteria=CRITERIA,
-    minutes={"smoke": 0.3, "laptop": 7, "gpu": 6},
+    minutes={"smoke": 0.3, "laptop": 7, "gpu": 8},
     plan=plan,
     measure=measure,
 )

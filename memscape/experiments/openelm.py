@@ -170,7 +170,7 @@ EXPERIMENT = Experiment(
     name="openelm",
     question="Does N grow as the square of the data at which overfitting ends?",
     criteria=CRITERIA,
-    minutes={"smoke": 0.2, "laptop": 5, "gpu": 8},
+    minutes={"smoke": 0.2, "laptop": 5, "gpu": 20},
     plan=plan,
     measure=measure,
 )

@@ -42,9 +42,9 @@ def plan(setting: Setting) -> Plan:
     if setting.scale == "smoke":
         return recipes.smoke(setting.corpus, seed=100 * setting.seed)
     if setting.scale == "laptop":
-        return recipes.laptop(setting.corpus, seeds=setting.seeds(1))
+        return recipes.laptop(setting.corpus, seeds=setting.seeds(1), data_seed=setting.seed)
     if setting.scale == "gpu":
-        return recipes.gpu(setting.corpus, seeds=setting.seeds(2))
+        return recipes.gpu(setting.corpus, seeds=setting.seeds(2), data_seed=setting.seed)
     model = scaled(2_048, 50_304, 1_024, n_layers=20)
     batch = 512
     run = RunConfig(

@@ -8,7 +8,9 @@ from memscape.models.sizing import scaled
 from memscape.training.plan import Plan
 
 
-def laptop(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int, ...] = (0,)) -> Plan:
+def laptop(
+    corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int, ...] = (0,), data_seed: int = 0
+) -> Plan:
     """Return 60 runs for two CPU cores: 4 sizes (N = 7k to 100k) x 5 data sizes (D = 4k to 64k tokens) x 3 rates.
 
     memscape sweep laptop --corpus book.txt --out runs/book      about three minutes
@@ -22,7 +24,8 @@ def laptop(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int
         learning_rates=rates,
         seeds=seeds,
         steps=lambda model, n_tokens: round(350 * (n_tokens / 4_096) ** 0.5),
-        corpus=corpus, tokenizer=tokenizer, batch_size=8, evaluations=7, n_evaluated=128, pack_size=3 * len(seeds),
+        corpus=corpus, tokenizer=tokenizer, data_seed=data_seed,
+        batch_size=8, evaluations=7, n_evaluated=128, pack_size=3 * len(seeds),
     )  # fmt: skip
 
 
@@ -43,7 +46,9 @@ def smoke(corpus: str = "sample", *, tokenizer: str = "bytes", seed: int = 0) ->
     )  # fmt: skip
 
 
-def gpu(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int, ...] = (0, 1)) -> Plan:
+def gpu(
+    corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int, ...] = (0, 1), data_seed: int = 0
+) -> Plan:
     """Return 288 runs for one GPU: 6 widths (N = 0.2M to 1.6M) x 8 data sizes (64k to 8M) x 3 rates x 2 seeds.
 
     memscape sweep gpu --corpus books.jsonl --out runs/books --device cuda:0,cuda:0,cuda:0      minutes on an H100
@@ -70,7 +75,8 @@ def gpu(corpus: str = "sample", *, tokenizer: str = "bytes", seeds: tuple[int, .
         learning_rates=rates,
         seeds=seeds,
         steps=steps, batch_size=batch,
-        corpus=corpus, tokenizer=tokenizer, stop_within=0.05, evaluations=8, n_evaluated=512, warmup=100, pack_size=24,
+        corpus=corpus, tokenizer=tokenizer, data_seed=data_seed,
+        stop_within=0.05, evaluations=8, n_evaluated=512, warmup=100, pack_size=24,
     )  # fmt: skip
 
 
