@@ -24,7 +24,7 @@ from memscape.laws.table import RunTable
 from memscape.models import ModelConfig, parameters, scaled
 from memscape.theory import table3
 from memscape.theory.measure import Measured
-from memscape.training import Plan, RunConfig, ls
+from memscape.training import Plan, RunConfig
 from memscape.training.recipes import rates
 
 HALF = 0.3
@@ -118,17 +118,17 @@ def _paper(setting: Setting) -> Iterator[RunConfig]:
 
 def measure(work: Work) -> dict[str, Finding]:
     """Return γ by the paper's criterion, interpolated between data sizes, and by memorised bits."""
-    at_best = ls(work.out, "select run_id, arg_min(train_loss, fresh_loss) as loss from metrics group by run_id")
-    train = dict(zip(at_best.run_id, at_best.loss.astype(float), strict=True))
-    rows: list[dict[str, Any]] = [
-        row | {"best_train_loss": train[row["run_id"]]} for arm in ("main", "depth") for row in work.arm(arm)
-    ]
+    rows = [row for arm in ("main", "depth") for row in work.arm(arm)]
     gap, share = fit(rows, "frontier:gap"), fit(rows, "frontier")
     swept = ", ".join(
         f"{v.gamma.value:.2f} at {v.what.removeprefix('threshold ')}" for v in gap.sensitivity
         if v.gamma is not None and v.what.startswith("threshold")
     )  # fmt: skip
     told = f"By other thresholds in nats²: {swept}." if swept else "Other thresholds give no exponent."
+    told += "".join(
+        f" With embeddings counted in N it is {v.gamma}."
+        for v in gap.sensitivity if v.gamma is not None and v.what.endswith("n_params_total")
+    )  # fmt: skip
     sizes = len({row["n_params"] for row in rows})
     floor = min(row["train_loss"] - row["floor"] for row in rows)
     early = sum(row["best_fresh_epochs"] < 0.99 * row["epochs"] for row in rows)

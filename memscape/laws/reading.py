@@ -43,8 +43,7 @@ def rows(source: Any) -> tuple[pd.DataFrame, str]:
         files = sorted(path.glob("runs/*/result.json"))
         if not files:
             raise TableError(f"expected finished runs at {path}/runs/*/result.json, found none: `memscape sweep`.")
-        runs = [_with_best(read_json(file), file.parent / "metrics.parquet") for file in files]
-        return pd.DataFrame(runs), path.resolve().name
+        return pd.DataFrame([read_json(file) for file in files]), path.resolve().name
     for method in ("to_pandas", "to_pydict"):
         if hasattr(source, method):
             source = getattr(source, method)()
@@ -70,18 +69,6 @@ def _file(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise TableError(f"expected a table at {path}, found nothing; check the path.")
     return readers[path.suffix.lower()]()
-
-
-def _with_best(row: dict[str, Any], metrics: Path) -> dict[str, Any]:
-    """Add what only the history tells: the training loss at the lowest held-out loss, its fall in the last quarter."""
-    if not metrics.exists():
-        return row
-    history = pd.read_parquet(metrics, columns=["step", "train_loss", "fresh_loss"])
-    step, train, fresh = (history[name].to_numpy(float) for name in history)
-    told = {**row, "late_fall": float(train[np.searchsorted(step, 0.75 * step[-1])] - train[-1])}
-    if np.isfinite(fresh).any():
-        told["best_train_loss"] = float(train[np.nanargmin(fresh)])
-    return told
 
 
 def columns(table: Any, mapped: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:

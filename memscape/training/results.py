@@ -70,7 +70,7 @@ def row(end: Ending) -> dict[str, Any]:
     n_tokens, n_sequences = subset.n_tokens, len(subset)
     status = _status(end, last["train_loss"], math.log(V))
     finite = math.isfinite(last["train_loss"])
-    fresh = history[:, COLUMNS.index("fresh_loss")]
+    at, train, fresh = (history[:, COLUMNS.index(name)] for name in ("step", "train_loss", "fresh_loss"))
     best = int(np.nanargmin(fresh)) if np.isfinite(fresh).any() else -1
     reference = float(fresh[best])
     if run.corpus.startswith("random:"):
@@ -99,7 +99,9 @@ def row(end: Ending) -> dict[str, Any]:
         "status": status,
         **{name: last[name] for name in COLUMNS if name.endswith(("_loss", "_loss_sem")) and name != "running_loss"},
         "best_fresh_loss": reference,
-        "best_fresh_epochs": float(history[best, 0]) * run.batch_size / n_sequences,
+        "best_fresh_epochs": float(at[best]) * run.batch_size / n_sequences,
+        "best_train_loss": float(train[best]),
+        "late_fall": float(train[np.searchsorted(at, 0.75 * at[-1])] - train[-1]),
         "floor": floor,
         "uniform_loss": math.log(V),
         **{f"n_eval_{name}": round(last[f"{name}_n"]) for name in ("train", "fresh", "other")},

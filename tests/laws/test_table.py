@@ -49,21 +49,6 @@ def test_a_result_folder_is_read_run_by_run(tmp_path):
     assert len(RunTable.read(write_grid(tmp_path, **SMALL))) == 4
 
 
-def test_history_gives_the_training_loss_at_the_best_held_out_loss(tmp_path):
-    """metrics.parquet is looked up where the held-out loss was lowest."""
-    import pyarrow
-    import pyarrow.parquet
-
-    folder = write_grid(tmp_path, history=True, **SMALL)
-    run = next(folder.glob("runs/*"))
-    history = {"step": [10, 20, 40], "train_loss": [3.0, 2.0, 1.0], "fresh_loss": [3.5, 3.2, 4.0]}
-    pyarrow.parquet.write_table(pyarrow.table(history), run / "metrics.parquet")
-    table = RunTable.read(folder)
-    at = list(table.column("run_id")).index(run.name)
-    assert table.column("best_train_loss")[at] == 2.0
-    assert table.column("late_fall")[at] == 0.0  # the first evaluation in the last quarter is the last
-
-
 def test_runs_that_were_still_memorising_are_said():
     """A frontier read from runs that end too soon measures their length, and the note says so."""
     calm, eager = (RunTable.read(changed(late_fall=lambda row, g=g: g * row["fresh_loss"])) for g in (0.001, 0.1))

@@ -97,6 +97,10 @@ def test_history_and_model_of_a_run_can_be_read(undisturbed):
     assert [name for name in table if name != "run_id"] == COLUMNS
     assert table["step"] == evaluation_steps(plan.by_id[run_id])
     assert table["train_loss"][-1] == pytest.approx(row["train_loss"])
+    best = table["fresh_loss"].index(min(table["fresh_loss"]))
+    assert (row["best_train_loss"], row["best_fresh_loss"]) == (table["train_loss"][best], table["fresh_loss"][best])
+    at = next(i for i, step in enumerate(table["step"]) if step >= 75)  # of 100
+    assert row["late_fall"] == pytest.approx(table["train_loss"][at] - table["train_loss"][-1])
     split = trainer.prepare(plan, plan.by_id[run_id], folder)
     tokens = torch.from_numpy(split.subset(row["n_tokens"]).tokens.astype("int64"))
     inputs = torch.nn.functional.pad(tokens[:, :-1], (1, 0), value=split.tokenizer.bos_id)
