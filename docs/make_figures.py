@@ -1,6 +1,6 @@
 """Draw the pictures of the findings from the tables in results/, as SVG: labels at the lines, units on the axes.
 
-    python docs/make_figures.py         # docs/figures/NAME.svg, one a result that is there
+    python docs/make_figures.py         # docs/figures/NAME.svg, one a result that is there, and a link to it beside it
 
 Each function below answers one question with one picture; `Chart` is the paper it draws on.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from memscape.laws import Fit, fit
+from memscape.theory.measure import Measured
 
 ROOT = Path(__file__).parents[1]
 RESULTS, OUT = ROOT / "results", ROOT / "docs" / "figures"
@@ -105,6 +106,10 @@ class Chart:
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" '
             f'stroke-dasharray="{dash}" stroke-linejoin="round" stroke-linecap="round"/>'
         )
+
+    def band(self, low: Points, high: Points, colour: str) -> None:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(self.xy, [*low, *reversed([*high])]))
+        self.add(f'<polygon points="{path}" fill="{colour}" fill-opacity="0.4"/>')
 
     def dots(self, points: Points, colour: str, radius: float = 3.2, hollow: bool = False) -> None:
         look = f'fill="{"#fff" if hollow else colour}" stroke="{colour}" stroke-width="{2 if hollow else 0}"'
@@ -381,8 +386,11 @@ def crossed(law: Fit) -> list[tuple[float, float]]:
 
 def interval(law: Fit) -> str:
     """Return an exponent with its interval as one writes it."""
-    gamma = law.params["gamma"]
-    return f"{gamma.value:.2f} [{gamma.low:.2f}, {gamma.high:.2f}]"
+    return within(law.params["gamma"])
+
+
+def within(m: Measured) -> str:
+    return f"{m.value:.2f} [{m.low:.2f}, {m.high:.2f}]"
 
 
 def architecture() -> Chart:
@@ -419,9 +427,98 @@ def architecture() -> Chart:
     return chart
 
 
+def correlation() -> Chart:
+    """Has every state a ball of the paper's radius to itself?"""
+    places = ("correlation", "correlation/seed-1")
+    answers = [json.loads((RESULTS / place / "result.json").read_text()) for place in places]
+    trials = [[*answer["claims"]["C11"], answer["questions"]["repeated"]] for answer in answers]
+    rows = ("after the embedding", "after the final norm", "half of the documents twice")
+    chart = Chart(
+        "Half of the states or fewer have a ball of the paper's radius to themselves",
+        f"A GPT-2 shape of width {table('correlation').d_model.iloc[0]}, {scale('correlation')} scale: states whose "
+        "ball meets no other, with 95 % bootstrap intervals.\nRings: with another seed. "
+        "The last row is after the final norm, too.",
+        ("share of states alone in their ball", 0, 1), ("", 0, len(rows)), log="", yticks={}, left=220, right=40,
+        xticks={x: f"{100 * x:g} %" for x in (0, 0.25, 0.5, 0.75, 1)}, size=(880, 175 + 52 * len(rows)),
+    )  # fmt: skip
+    asked = trials[0][0]["low"]
+    chart.line([(asked, 0), (asked, len(rows))], HOT, 1.6, "5 4")
+    chart.say((asked, len(rows)), f"Assumption 3 needs all of them; asked: {100 * asked:g} %", HOT, "end")
+    for i, (words, *pair) in enumerate(zip(rows, *trials, strict=True)):
+        y, both = len(rows) - 0.5 - i, [trial["measured"] for trial in pair]
+        chart.words(206, chart.at("y", y) + 4, words, INK, 13, "end")
+        for seen, up in zip(both, (0.13, -0.13), strict=True):
+            chart.line([(seen["low"], y + up), (seen["high"], y + up)], BLUES[3])
+            chart.dots([(seen["value"], y + up)], BLUES[3], 4.5, hollow=up < 0)
+        value, low, high = (100 * both[0][end] for end in ("value", "low", "high"))
+        told = f"{value:.0f} % [{low:.0f}, {high:.0f}]" if high else "0 %: equal tokens are equal patterns"
+        chart.say((max(seen["high"] for seen in both) + 0.02, y), told, up=-4)
+    return chart
+
+
+def z_loss() -> Chart:
+    """Does the penalty move the floor?"""
+    runs = table("z-loss")
+    loss = runs.pivot_table("train_loss", "seed", runs.run_id.str.rsplit("-s", n=1).str[0])
+    change = loss.drop(columns="z0").sub(loss.z0, axis=0).abs()[["z0.0001", "z0.001", "z0.01", "decay"]]
+    change = change.clip(1e-7)  # the table's last digit: a logarithmic axis has no 0
+    names = [*(f"λ = {n[1:]}" for n in change.columns[:-1]), f"weight decay {runs.weight_decay.max():g}: contrast"]
+    chart = Chart(
+        "z-loss moves the loss by millionths, not hundredths; the contrast fails too",
+        "How far the training loss at the end moves from that of the same seed without z-loss, "
+        f"{scale('z-loss')} scale.\nOne dot a seed; bars: means of {len(change)} seeds.",
+        ("", 0, len(names)), ("change of the training loss, nats per token", 1e-7, 0.1), log="y", left=90, right=40,
+        xticks={i + 0.5: name for i, name in enumerate(names)},
+        yticks={10.0**p: {-6: "a millionth", -2: "a hundredth"}.get(p, f"1e{p}") for p in range(-7, 0)},
+    )  # fmt: skip
+    chart.line([(0, 0.02), (len(names), 0.02)], HOT, 1.6, "5 4")
+    chart.say((0.03, 0.02), "written down before anything ran: 0.02 or more is a move", HOT)
+    for i, name in enumerate(change):
+        mean, colour = float(change[name].mean()), GREY if name == "decay" else BLUES[3]
+        chart.dots(zip(i + np.linspace(0.32, 0.68, len(change)), change[name], strict=True), colour, 4)
+        chart.line([(i + 0.28, mean), (i + 0.72, mean)], colour)
+        chart.say((i + 0.74, mean), f"{mean:.1e}".replace("e-0", "e-"), colour, up=-4)
+    return chart
+
+
+def billion() -> Chart:
+    """How well do small models know the loss of a large one?"""
+    runs = table("scale")
+    law, most = fit(runs, "chinchilla"), int(runs.n_tokens.max())
+    best = runs[runs.n_tokens == most].groupby("n_params").best_fresh_loss.min()
+    largest, sizes = float(best.index.max()), [*map(float, best.index), 1e7, 1e8, 1e9]
+    line = [(n, law.predict(n_params=n, n_tokens=most)) for n in sizes]
+    end, far = line[-1][1], law.predict(n_params=1e9, n_tokens=2e10)
+    chart = Chart(
+        f"At {1e9 / largest:.0f} times the largest size the law allows any loss from {far.low:.2f} to {far.high:.2f}",
+        f"Held-out loss of six GPT-2 shapes on {short(most)} bytes of books, {scale('scale')} scale; dots: best of "
+        f"three rates and {runs.seed.nunique()} seeds.\nGrey: E + A/N^α + B/D^β at that D, fitted to {law.n} cells of "
+        "N and D, 95 % profile intervals. Red: at D = 2e10.",
+        ("N, parameters without embeddings", 1.7e5, 1e9), ("held-out loss, nats per byte", 1, 1.5), right=225,
+        xticks={2e5: "0.2M", 1e6: "1M", 1e7: "10M", 1e8: "100M", 1e9: "1e9"},
+    )  # fmt: skip
+    # an end that the profile has not found, here the upper one at the largest size, is bridged
+    chart.band([(n, m.low) for n, m in line if m.low], [(n, m.high) for n, m in line if m.high], PALE)
+    chart.line([(n, m.value) for n, m in line], GREY)
+    middle = math.sqrt(largest * 1e9)
+    chart.say((middle, end.value), "the law: its exponent of N is at the end of its range", GREY, "middle", -17)
+    chart.dots(best.items(), BLUES[4], 4.5)
+    chart.say((largest, best[largest]), "measured", BLUES[4], "end", -18)
+    chart.line([(1e9, edge) for edge in (far.low, far.high) if edge], HOT, 3)
+    chart.dots([(1e9, far.value)], HOT, 4.5)
+    chart.line([(largest, 1.02), (1e9, 1.02)], GREY, 1.6, "2 4")
+    chart.say((middle, 1.02), f"× {1e9 / largest:.0f}: nothing trained here", GREY, "middle")
+    chart.tags([
+        (end.value, f"{short(most)} bytes: {within(end)}", GREY),
+        (far.value, f"2e10 bytes: {within(far)}", HOT),
+    ])  # fmt: skip
+    return chart
+
+
 FIGURES: dict[str, Callable[[], Chart]] = {
     "grid": grid, "question-formation": question_formation, "capacity": capacity, "landscape": landscape,
     "fractions": fractions, "radius": radius, "openelm": openelm, "architecture": architecture,
+    "correlation": correlation, "z-loss": z_loss, "scale": billion,
 }  # fmt: skip
 """Name of the result -> its picture."""
 
@@ -433,6 +530,9 @@ def main() -> None:
             path = OUT / f"{name}.svg"
             path.write_text(draw().svg(), encoding="utf-8")
             print(path.relative_to(ROOT))
+            if name != "grid":
+                (link := RESULTS / name / "figure.svg").unlink(missing_ok=True)
+                link.symlink_to(Path("../../docs/figures", path.name))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def measure(work: Work) -> dict[str, Finding]:
     )
     decayed = over(change("decay"), "nats/token")
     base, floor = over([r["train_loss"] for r in plain.values()], "nats/token"), next(iter(plain.values()))["floor"]
-    each = ", ".join(f"{m.value:.4f} at λ = {name[1:]}" for name, m in changes.items())
+    each = ", ".join(f"{m.value:.2g} at λ = {name[1:]}" for name, m in changes.items())
     rows = [row for name, runs in arms.items() if name != "decay" for row in runs.values()]
     return {
         "moved": Finding(

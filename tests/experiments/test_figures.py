@@ -28,6 +28,24 @@ def test_a_picture_is_what_its_table_says(name):
     assert all(0 < float(w.get("x")) < wide and 0 < float(w.get("y")) < high for w in words)
 
 
+@pytest.mark.parametrize("name", [name for name in DRAWN if name != "grid"])
+def test_a_result_shows_its_picture(name):
+    """Beside the table lies a relative link to the picture in docs/figures."""
+    link = ROOT / "results" / name / "figure.svg"
+    assert link.readlink() == Path(f"../../docs/figures/{name}.svg"), "run docs/make_figures.py"
+    assert link.resolve(strict=True) == (ROOT / "docs" / "figures" / f"{name}.svg").resolve()
+
+
+def test_a_loss_that_does_not_move_at_all_is_drawn(monkeypatch):
+    """Planted: every run ends at one loss, and 0 has no place on a logarithmic axis; the dots lie at its low end."""
+    runs = figures.table("z-loss").assign(train_loss=0.5)
+    monkeypatch.setattr(figures, "table", lambda _: runs)
+    chart = figures.z_loss()
+    dots = [mark for mark in chart.marks if mark.startswith("<circle")]
+    assert len(dots) == (runs.run_id.str.split("-s").str[0] != "z0").sum()
+    assert all(f'cy="{chart.box["y"][0]:.1f}"' in dot for dot in dots)
+
+
 def test_tags_never_lie_on_each_other():
     """Five lines that end at one loss get five readable labels, inside the axes."""
     chart = figures.Chart("title", "note", ("x", 1, 10), ("y", 0, 1))
