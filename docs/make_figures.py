@@ -497,8 +497,7 @@ def billion() -> Chart:
         ("N, parameters without embeddings", 1.7e5, 1e9), ("held-out loss, nats per byte", 1, 1.5), right=225,
         xticks={2e5: "0.2M", 1e6: "1M", 1e7: "10M", 1e8: "100M", 1e9: "1e9"},
     )  # fmt: skip
-    # an end that the profile has not found, here the upper one at the largest size, is bridged
-    chart.band([(n, m.low) for n, m in line if m.low], [(n, m.high) for n, m in line if m.high], PALE)
+    chart.band([(n, m.low) for n, m in line], [(n, m.high) for n, m in line], PALE)
     chart.line([(n, m.value) for n, m in line], GREY)
     middle = math.sqrt(largest * 1e9)
     chart.say((middle, end.value), "the law: its exponent of N is at the end of its range", GREY, "middle", -17)

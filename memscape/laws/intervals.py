@@ -180,7 +180,8 @@ def profile(
     """Return value, low and high (count,) of `count` quantities; an end that the data leave open is ±inf.
 
     A tie pulls θ along each profile; where it comes to rest, (g, F) lies on the profile whatever the stiffness, so a
-    few rescaled goals find the ends.
+    few rescaled goals find the ends. A first pull may throw θ into another valley (a term that vanishes, say): ends not
+    found are looked for once more from the optimum, by shorter pulls.
     """
     which = np.arange(count)
     center, gradient = quantity(np.repeat(problem.theta[None], count, 0), which)
@@ -188,26 +189,29 @@ def profile(
     which, side = np.tile(which, 2), np.repeat([-1.0, 1.0], count)
     rise, half, middle = np.tile(rise, 2), np.tile(half, 2), np.tile(center, 2)
     stiffness = 60 * rise / half**2  # thirty times F's own curvature along g
-    ends, goal = middle + side * half, middle + side * half
-    theta, stretch = np.repeat(problem.theta[None], 2 * count, 0), np.full(2 * count, np.inf)
-    far = np.zeros(2 * count, bool)
-    for _ in range(rounds):
-        live = np.flatnonzero((np.abs(stretch - 1) >= 2e-3) & ~far)
-        if not len(live):
-            break
-        tie = Tie(lambda t, at, live=live: quantity(t, which[live][at]), goal[live], stiffness[live])
-        found = solve(problem.law, problem.x, problem.y, theta[live], problem.delta, tie=tie, max_steps=60)
-        theta[live] = found.theta
-        g, _ = quantity(found.theta, which[live])
-        stretch[live] = np.sqrt(np.maximum(found.objective - problem.objective, 1e-300) / rise[live])
-        step = (g - middle[live]) / np.maximum(stretch[live], 0.05)
-        astray = side[live] * step <= 0
-        stretch[live[astray]] = np.inf
-        step = np.where(astray, side[live] * half[live], step)
-        ends[live] = middle[live] + step
-        reach = step + (goal[live] - g) / np.clip(stretch[live], 0.3, 3.0)
-        far[live] = (np.abs(goal[live] - middle[live]) > 50 * half[live]) & (stretch[live] < 0.9)
-        goal[live] = middle[live] + np.clip(reach, -60 * half[live], 60 * half[live])
+    ends, theta = middle + side * half, np.repeat(problem.theta[None], 2 * count, 0)
+    goal, stretch, far = middle.copy(), np.full(2 * count, np.inf), np.zeros(2 * count, bool)
+    for first, most in ((1.0, np.inf), (0.25, 0.25)):
+        again = np.abs(stretch - 1) >= 0.05
+        goal[again], theta[again] = (middle + first * side * half)[again], problem.theta
+        for _ in range(rounds):
+            live = np.flatnonzero((np.abs(stretch - 1) >= 2e-3) & ~far & again)
+            if not len(live):
+                break
+            tie = Tie(lambda t, at, live=live: quantity(t, which[live][at]), goal[live], stiffness[live])
+            found = solve(problem.law, problem.x, problem.y, theta[live], problem.delta, tie=tie, max_steps=60)
+            theta[live] = found.theta
+            g, _ = quantity(found.theta, which[live])
+            stretch[live] = np.sqrt(np.maximum(found.objective - problem.objective, 1e-300) / rise[live])
+            step = (g - middle[live]) / np.maximum(stretch[live], 0.05)
+            astray = side[live] * step <= 0
+            stretch[live[astray]] = np.inf
+            step = np.where(astray, side[live] * half[live], step)
+            ends[live] = middle[live] + step
+            reach = step + (goal[live] - g) / np.clip(stretch[live], 0.3, 3.0)
+            reach = side[live] * np.minimum(side[live] * reach, side[live] * (g - middle[live]) + most * half[live])
+            far[live] = (np.abs(goal[live] - middle[live]) > 50 * half[live]) & (stretch[live] < 0.9)
+            goal[live] = middle[live] + np.clip(reach, -60 * half[live], 60 * half[live])
     ends = np.where(np.abs(stretch - 1) < 0.05, ends, side * np.inf)
     return center, ends[:count], ends[count:]
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,16 @@ def test_profile_holds_the_planted_constants():
     value, low, high = profile(problem, parameters(problem), 5)
     assert ((low < planted) & (planted < high)).sum() >= 4
     np.testing.assert_allclose(value, planted, rtol=0.05)
+
+
+def test_an_end_is_found_though_a_first_pull_loses_a_term():
+    """Where a size adds nothing to the loss any more, the pull may send its term to nothing: no end stays open."""
+    runs = RunTable.read(Path(__file__).parents[2] / "results" / "scale" / "table.csv")
+    problem, sizes = estimate(LAWS["chinchilla"], runs.cells("heldout_loss")), np.geomspace(1e6, 1e9, 24)
+    x = np.log(np.stack([sizes, np.full(len(sizes), 8e6)]))
+    middle, low, high = profile(problem, predictions(problem.law, x), len(sizes))
+    assert np.isfinite([low, high]).all()
+    assert (np.abs(np.diff(high)) < 0.01 * middle[0]).all()  # far from the small sizes nothing depends on N
 
 
 def test_bootstrap_and_profile_agree_on_a_clean_grid():
