@@ -17,7 +17,7 @@ from memscape.claims.evidence import experimental_status
 from memscape.data import open_corpus
 from memscape.errors import MemscapeError, PlanError, unknown
 from memscape.experiments.experiment import Experiment, Finding, Scale, Setting, Work
-from memscape.experiments.timing import seconds, timed
+from memscape.experiments.timing import machine, seconds, timed
 from memscape.experiments.versions import versions
 from memscape.folder import claim, write_json, write_whole, writing
 from memscape.models.sizing import parameters
@@ -122,12 +122,12 @@ def reproduce(
         budget.check("what looks into the models, and the verdict")
         with timed(out, "measure"):
             findings = this.measure(Work(setting, out, rows, budget, _place(device)))
-        minutes = sum(seconds(out).values()) / 60
+        time = f"{sum(seconds(out).values()) / 60:.1f} minutes on {machine(out)}"
         answer = _answer(this, setting, findings)
         if rows:
             frame = Runs.load(out).to_frame()
             write_whole(out / "table.csv", lambda part: frame.to_csv(part, index=False, float_format="%.6g"))
-        write_whole(out / "README.md", lambda part: part.write_text(_page(answer, minutes), encoding="utf-8"))
+        write_whole(out / "README.md", lambda part: part.write_text(_page(answer, time), encoding="utf-8"))
         write_json(out / "result.json", answer)
         try:
             report(out)
@@ -198,7 +198,7 @@ BAR = "\\|"
 """A bar inside a cell of a Markdown table."""
 
 
-def _page(answer: Reproduction, minutes: float) -> str:
+def _page(answer: Reproduction, time: str) -> str:
     """The result as a page of text: question, verdict, a row a criterion, how to make it again."""
     rows = ["| claim | quantity | measured | true in | outcome |", "| --- | --- | --- | --- | --- |"]
     for id, trial in answer.trials:
@@ -210,7 +210,7 @@ def _page(answer: Reproduction, minutes: float) -> str:
         f"**{'; '.join(f'{name}: {word}' for name, word in answer.verdict.items())}.**",
         " ".join(trial.sentence for _, trial in answer.trials),
         "\n".join(rows),
-        f"`{answer.command}`, {minutes:.1f} minutes; "
+        f"`{answer.command}`, {time}; "
         + ", ".join(f"{name} {number}" for name, number in answer.versions.items())
         + ".\n",
     ]

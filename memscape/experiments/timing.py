@@ -7,6 +7,7 @@ with timed(out, "train"):
 import contextlib
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,9 @@ def timed(out: Path, step: str) -> Iterator[None]:
         spent = seconds(out)
         spent[step] = round(spent.get(step, 0) + time.perf_counter() - start, 1)
         machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        write_json(out / "timing.json", {"seconds": spent, **machine})
+        torch = sys.modules.get("torch")
+        gpu = {"gpu": torch.cuda.get_device_name()} if torch is not None and torch.cuda.is_available() else {}
+        write_json(out / "timing.json", {"seconds": spent, **machine, **gpu})
 
 
 def seconds(out: Path) -> dict[str, float]:
@@ -34,3 +37,9 @@ def seconds(out: Path) -> dict[str, float]:
         return dict(read_json(out / "timing.json")["seconds"])
     except (FolderError, KeyError, TypeError, ValueError):
         return {}
+
+
+def machine(out: Path) -> str:
+    """Return what the folder was made on: the GPU, else the number of cores."""
+    told = read_json(out / "timing.json")
+    return told.get("gpu") or f"{told['cores']} cores"

@@ -41,7 +41,9 @@ def test_an_experiment_leaves_a_verdict_that_the_audit_reads(name, results):
         verdict = audit(ids=[id], results=results)[id]
         for trial in read.claims[id]:
             assert f"{name} at smoke scale: {trial.sentence}" in verdict.evidence
-    assert answer.question in (results / name / "README.md").read_text()
+    page = (results / name / "README.md").read_text()
+    assert answer.question in page
+    assert "minutes on" in page
     assert (results / name / "report.html").stat().st_size > 10_000
     assert "measure" in json.loads((results / name / "timing.json").read_text())["seconds"]
     assert answer.command in html.unescape((results / name / "report.html").read_text())
