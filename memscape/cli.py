@@ -32,7 +32,12 @@ Corpus = Annotated[
 Model = Annotated[str, typer.Option("--model", help="Hub name, folder, .gguf file, package:NAME, or stories260K.")]
 BudgetOption = Annotated[str | None, typer.Option("--budget", help="Stop cleanly after this time: 90s, 9m, 1.5h.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")]
-Engine = Annotated[str, typer.Option("--engine", help="local: a worker per GPU, one on CPU; ray: a Ray cluster.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="local: a worker per GPU or core; ray: a Ray cluster; ddp, fsdp: each pack on all GPUs."
+    ),
+]
 TrainingDevice = Annotated[str | None, typer.Option("--device", help="cpu or cuda; the GPU if there is one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print runs, tokens, FLOPs, memory and time, and stop.")]
 
