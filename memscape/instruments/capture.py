@@ -13,7 +13,6 @@ Both go to safetensors shards as the pass goes on, so that any corpus fits and a
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -28,7 +27,7 @@ from memscape.errors import ModelError
 from memscape.folder import write_whole
 from memscape.instruments.anatomy import Anatomy, CausalLM, dissect, listening, logits, logits_of, longest_context
 from memscape.instruments.contexts import Contexts
-from memscape.instruments.replay import Pass, replayed
+from memscape.instruments.replay import Pass, has_kernels, replayed
 from memscape.progress import Budget, bar
 
 TOKENS_A_BATCH = {"cpu": 1024, "cuda": 16_384}
@@ -277,13 +276,9 @@ def _write(
     write_whole(path, lambda part: save_file(out, part))
 
 
-def _has_kernels(values: Tensor) -> bool:
-    return values.is_cuda and find_spec("triton") is not None
-
-
 def _moments(states_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance (1, D) of every column, float32; on a GPU mean and squares of some spans, to be joined."""
-    if _has_kernels(states_ND):
+    if has_kernels(states_ND):
         from memscape.models.kernels import moments
 
         return moments(states_ND)
@@ -294,7 +289,7 @@ def _moments(states_ND: Tensor) -> tuple[Tensor, Tensor]:
 def _joined(moments: list[tuple[Tensor, Tensor]], n: int) -> dict[str, Tensor]:
     """Mean and variance of every site (sites, D) over the n states of a batch."""
     mean, variance = (torch.stack(each) for each in zip(*moments, strict=True))
-    if _has_kernels(mean):
+    if has_kernels(mean):
         from memscape.models.kernels import joined
 
         mean, variance = joined(mean, variance, n)
@@ -304,7 +299,7 @@ def _joined(moments: list[tuple[Tensor, Tensor]], n: int) -> dict[str, Tensor]:
 def _losses(logits_BTV: Tensor, targets_BT: Tensor, hits: bool) -> dict[str, Tensor]:
     """Cross-entropies in float32, and hits on demand, on a CPU a block of tokens at a time."""
     flat, wanted = logits_BTV.flatten(0, 1), targets_BT.flatten()
-    if _has_kernels(flat):
+    if has_kernels(flat):
         from memscape.models.kernels import losses
 
         found = {"loss": losses(flat, wanted).view(targets_BT.shape)}

@@ -6,9 +6,9 @@ one. That every value comes out the same is checked on a whole batch; whatever c
 otherwise, is run as it is.
 """
 
-import importlib
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -40,7 +40,8 @@ def replayed(
     graph = torch.cuda.CUDAGraph()
     try:  # passes before this one have loaded every kernel; another thread may wait for its copies meanwhile
         with ExitStack() as recording:
-            for module, table in tables(partial(run, *given), model, quicker).items():
+            known = tables(partial(run, *given), model, quicker) if has_kernels(tokens) else {}
+            for module, table in known.items():
                 recording.enter_context(patch.object(module, "forward", partial(look_up, table=table)))
             _ask_nothing(recording)
             recording.enter_context(torch.cuda.graph(graph, capture_error_mode="thread_local"))
@@ -59,17 +60,21 @@ def replayed(
     return replay if all(torch.equal(found[name], value) for name, value in expected.items()) else run
 
 
+def has_kernels(values: Tensor) -> bool:
+    """Return whether our GPU kernels can work on these values."""
+    return values.is_cuda and find_spec("triton") is not None
+
+
 def _ask_nothing(recording: ExitStack) -> None:
     """Let `transformers` choose its attention as in the eager pass, and not read positions back from the GPU.
 
     While a graph is recorded it makes a causal mask, for which attention takes three times as long; and it asks whether
     several sequences are packed into one, which contexts never are.
     """
-    with suppress(ImportError):
-        masking = importlib.import_module("transformers.masking_utils")
-        for name, answer in (("is_tracing", False), ("find_packed_sequence_indices", None)):
-            if hasattr(masking, name):
-                recording.enter_context(patch.object(masking, name, return_value=answer))
+    masking = sys.modules.get("transformers.masking_utils")
+    for name, answer in (("is_tracing", False), ("find_packed_sequence_indices", None)):
+        if hasattr(masking, name):
+            recording.enter_context(patch.object(masking, name, return_value=answer))
 
 
 def tables(run: Callable[[], object], model: nn.Module, worth: Callable[..., bool]) -> dict[nn.Module, Tensor]:
@@ -100,8 +105,6 @@ def tables(run: Callable[[], object], model: nn.Module, worth: Callable[..., boo
             return False
         return x.dtype in (torch.bfloat16, torch.float16) and (out.dtype, out.shape) == (x.dtype, x.shape)
 
-    if not find_spec("triton"):
-        return {}
     plain = [m for m in model.modules() if not (list(m.children()) or list(m.parameters()) or list(m.buffers()))]
     with ExitStack() as hooks, torch.no_grad():
         for module in plain:

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 from memscape.errors import MemscapeError, PlanError, unknown
@@ -183,17 +184,11 @@ def ray(out: str, waiting: list[str], n_packs: int, device: str | None, budget: 
             yield running.pop(future), event
 
 
-def ddp(*where) -> Endings:
-    """Train one pack after another, each on all GPUs of this machine (or all cores), a whole copy on each."""
-    return _shared("ddp", *where)
+def shared(how: str, out: str, waiting: list[str], n_packs: int, device: str | None, budget: Budget) -> Endings:
+    """Train one pack after another, each on all GPUs of this machine (or all cores).
 
-
-def fsdp(*where) -> Endings:
-    """Train one pack after another, each on all GPUs of this machine (or all cores), a part on each by FSDP2."""
-    return _shared("fsdp", *where)
-
-
-def _shared(how: str, out: str, waiting: list[str], n_packs: int, device: str | None, budget: Budget) -> Endings:
+    `how`: a whole copy of the pack on each (`ddp`), or a part on each by FSDP2 (`fsdp`).
+    """
     if is_url(out):
         raise PlanError(f"engine {how!r} works in a folder that its processes share, got {out}; give a path.")
     places = devices(device)
@@ -214,5 +209,7 @@ def _shared(how: str, out: str, waiting: list[str], n_packs: int, device: str | 
         yield pack_id, attempted(pack_id, lambda pack_id=pack_id: attempt(pack_id))
 
 
-ENGINES: dict[str, Callable[..., Endings]] = {"ddp": ddp, "fsdp": fsdp, "local": local, "ray": ray}
+ENGINES: dict[str, Callable[..., Endings]] = {
+    "ddp": partial(shared, "ddp"), "fsdp": partial(shared, "fsdp"), "local": local, "ray": ray,
+}  # fmt: skip
 """Name -> engine."""

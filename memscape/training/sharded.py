@@ -34,7 +34,7 @@ from memscape.progress import Budget
 from memscape.training import optimiser
 from memscape.training.config import RunConfig
 from memscape.training.plan import Plan
-from memscape.training.step import PackedStep, begin, compile_parts, losses_and_gradient
+from memscape.training.step import PackedStep, compile_parts
 from memscape.training.trainer import Outcome, Packed, train
 from memscape.training.worker import ending, heart, leave_with_driver
 
@@ -79,13 +79,10 @@ class ShardedStep(CopiedStep):
         return Shard(0)
 
     def _advance(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
-        logits = self.model(begin(targets_PBT, self.bos), self.noise(self.rank * targets_PBT.shape[1]))
-        with torch.no_grad():
-            count_P = self.summed((targets_PBT >= 0).sum((1, 2)))
-            loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.z_loss_P, count_P)
+        logits, d_logits, loss_P = self.scored(targets_PBT)
         torch.autograd.backward(logits, d_logits * self.world)  # FSDP averages over processes; the loss is their sum
         with torch.no_grad():
-            self._move(self.summed(loss_P))
+            self._move(loss_P)
         self.model.zero_grad(set_to_none=True)
 
     def _move(self, loss_P: Float[Tensor, " P"]) -> None:
@@ -99,7 +96,7 @@ class ShardedStep(CopiedStep):
             )
             for i, run in enumerate(self.runs)
         ]  # fmt: skip
-        squares = [get_total_norm(row.gradients).square() for row in rows]
+        squares = [get_total_norm(row.gradients).to(self.device).square() for row in rows]
         norm_P = self.summed(torch.stack(squares)).sqrt()
         active = optimiser.adamw_by_part(rows, self.scheduled(), self.step, self.active, norm_P)
         self.count(norm_P, active, loss_P)

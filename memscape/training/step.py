@@ -125,14 +125,19 @@ class PackedStep:
         self._graph.replay()  # type: ignore
 
     def _advance(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
+        logits, d_logits, loss_P = self.scored(targets_PBT)
+        gradients = torch.autograd.grad(logits, list(self.model.parameters()), d_logits)
+        with torch.no_grad():
+            flat = self.summed(optimiser.in_rows(list(gradients), self.slots, self.weights.shape[1]))
+            self._update(flat, loss_P)
+
+    def scored(self, targets_PBT: Int[Tensor, "P B T"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (P, B, T, V), the gradient of the objective by them, and the losses (P,) of the whole batch."""
         logits = self.model(begin(targets_PBT, self.bos), self.noise(self.rank * targets_PBT.shape[1]))
         with torch.no_grad():
             count_P = self.summed((targets_PBT >= 0).sum((1, 2)))
             loss_P, d_logits = losses_and_gradient(logits.detach(), targets_PBT, self.z_loss_P, count_P)
-        gradients = torch.autograd.grad(logits, list(self.model.parameters()), d_logits)
-        with torch.no_grad():
-            flat = self.summed(optimiser.in_rows(list(gradients), self.slots, self.weights.shape[1]))
-            self._update(flat, self.summed(loss_P))
+            return logits, d_logits, self.summed(loss_P)
 
     def summed(self, x: Tensor) -> Tensor:
         """Return the sum of `x` over all processes that share this step: here there is one."""

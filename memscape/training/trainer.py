@@ -155,6 +155,7 @@ class Packed:
     writes = True
     """Whether this process writes files: where several share a pack, one does."""
     kind = PackedStep
+    """The step that trains it."""
 
     def __init__(self, runs: list[RunConfig], splits: list[Split], step: PackedStep):
         self.runs, self.splits, self.step = runs, splits, step

@@ -38,7 +38,10 @@ def undisturbed(tmp_path_factory):
     """A plan and the folder of its sweep, trained in one go."""
     folder, plan = tmp_path_factory.mktemp("undisturbed"), small_plan(steps=100)
     for pack in plan.packs:
-        assert train(plan, pack, folder).finished
+        done = train(plan, pack, folder)
+        assert done.finished
+        assert 0 < done.step_tokens < done.tokens
+        assert 0 < done.step_seconds < done.seconds
     return plan, folder
 
 
