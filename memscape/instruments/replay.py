@@ -9,6 +9,7 @@ otherwise, is run as it is.
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -27,37 +28,52 @@ CODES = 2**16
 """Numbers that 16 bits can stand for."""
 
 
+@dataclass
+class Recording:
+    """A pass as a CUDA graph, with all that the graph reads and writes: it knows addresses, and keeps nothing alive."""
+
+    graph: torch.cuda.CUDAGraph
+    given: tuple[Tensor, Tensor]
+    found: dict[str, Tensor]
+    tables: dict[nn.Module, Tensor]
+
+    def __call__(self, tokens: Tensor, kept: Tensor) -> dict[str, Tensor]:
+        """Run the pass on other inputs; its results are overwritten by the next."""
+        for old, new in zip(self.given, (tokens, kept), strict=True):
+            old.copy_(new)
+        self.graph.replay()
+        return self.found
+
+
 def replayed(
     run: Pass, model: nn.Module, tokens: Tensor, kept: Tensor, expected: dict[str, Tensor], times: int
 ) -> Pass:
-    """Return `run`, a pass through `model`, as a CUDA graph for inputs of these shapes, or itself where that fails.
+    """Return `run`, a pass through `model`, as a `Recording` for inputs of these shapes, or itself where that fails.
 
-    The results of a replay are overwritten by the next; `times` says how many there will be.
+    `times` says how many passes there will be.
     """
     if not tokens.is_cuda or times < FEWEST:
         return run
-    given = tokens.clone(), kept.clone()
-    graph = torch.cuda.CUDAGraph()
-    try:  # passes before this one have loaded every kernel; another thread may wait for its copies meanwhile
-        with ExitStack() as recording:
-            known = tables(partial(run, *given), model, quicker) if has_kernels(tokens) else {}
-            for module, table in known.items():
-                recording.enter_context(patch.object(module, "forward", partial(look_up, table=table)))
-            _ask_nothing(recording)
-            recording.enter_context(torch.cuda.graph(graph, capture_error_mode="thread_local"))
-            found = run(*given)
+    try:
+        recorded = record(run, model, tokens, kept)
     except Exception:  # a model may do anything: what cannot be recorded is run step by step
         torch.cuda.synchronize()
         return run
+    found = recorded(tokens, kept)
+    return recorded if all(torch.equal(found[name], value) for name, value in expected.items()) else run
 
-    def replay(tokens: Tensor, kept: Tensor) -> dict[str, Tensor]:
-        for old, new in zip(given, (tokens, kept), strict=True):
-            old.copy_(new)
-        graph.replay()
-        return found
 
-    replay(tokens, kept)
-    return replay if all(torch.equal(found[name], value) for name, value in expected.items()) else run
+def record(run: Pass, model: nn.Module, tokens: Tensor, kept: Tensor) -> Recording:
+    """Return one pass recorded; passes before this one have loaded every kernel."""
+    given, graph = (tokens.clone(), kept.clone()), torch.cuda.CUDAGraph()
+    with ExitStack() as recording:
+        known = tables(partial(run, *given), model, quicker) if has_kernels(tokens) else {}
+        for module, table in known.items():
+            recording.enter_context(patch.object(module, "forward", partial(look_up, table=table)))
+        _ask_nothing(recording)
+        # Another thread may wait for its copies meanwhile.
+        recording.enter_context(torch.cuda.graph(graph, capture_error_mode="thread_local"))
+        return Recording(graph, given, run(*given), known)
 
 
 def has_kernels(values: Tensor) -> bool:
@@ -80,8 +96,8 @@ def _ask_nothing(recording: ExitStack) -> None:
 def tables(run: Callable[[], object], model: nn.Module, worth: Callable[..., bool]) -> dict[nn.Module, Tensor]:
     """Return the table of every module that `run` shows to be a function of single half-precision numbers.
 
-    Asked are modules without parameters or parts whose only input and output are of one shape. `worth` says of a
-    module, its table and its input whether the table should be used.
+    Asked are modules without parameters or parts whose only input and output are of one shape. `worth` is
+    given a module's function, the look-up in its place and an input, and says whether the table should be used.
     """
     found: dict[nn.Module, Tensor] = {}
     no: set[nn.Module] = set()

@@ -126,6 +126,7 @@ def _loss(logits, targets, weights, z_weights, nll, V, BLOCK: tl.constexpr, GRAD
     """One row of logits: online logsumexp, then the gradient in its place, while the row is still in cache."""
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + row)
+    hit = tl.load(logits + row * V + tl.maximum(target, 0)).to(tl.float32)  # before its gradient takes the place
     top, total = -float("inf"), 0.0
     for start in range(0, V, BLOCK):
         c = start + tl.arange(0, BLOCK)
@@ -134,7 +135,6 @@ def _loss(logits, targets, weights, z_weights, nll, V, BLOCK: tl.constexpr, GRAD
         total = total * tl.exp(top - now) + tl.sum(tl.exp(x - now), 0)
         top = now
     lse = top + tl.log(total)
-    hit = tl.load(logits + row * V + tl.maximum(target, 0)).to(tl.float32)
     tl.store(nll + row, tl.where(target >= 0, lse - hit, 0.0))
     if GRADIENT:
         weight, z_weight = tl.load(weights + row), tl.load(z_weights + row)

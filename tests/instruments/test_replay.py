@@ -1,5 +1,10 @@
 """A recorded pass: which modules are tables of half-precision numbers, and that tables leave every bit as it was."""
 
+import gc
+import importlib
+import weakref
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from unittest.mock import patch
 
 import pytest
@@ -92,9 +97,65 @@ def test_logits_with_tables_are_those_without(look_up):
 
     found, bare = replay.tables(run, model, lambda *_: True), run()
     assert len(found) == model.config.n_layer
-    for module, table in found.items():
-        patcher = patch.object(module, "forward", lambda x, table=table: look_up(x, table))
-        patcher.start()
-    assert torch.equal(run(), bare)
-    patch.stopall()
+    with ExitStack() as patches:
+        for module, table in found.items():
+            patches.enter_context(patch.object(module, "forward", partial(look_up, table=table)))
+        assert torch.equal(run(), bare)
     assert all("forward" not in vars(module) for module in found)
+
+
+@pytest.fixture
+def pretended(monkeypatch, look_up):
+    """A GPU that is not there: what it records it runs again, on the numbers that then lie at the same addresses."""
+    seen = {}
+
+    class Graph(torch.cuda.CUDAGraph):
+        def __new__(cls):
+            return object.__new__(cls)
+
+        def __init__(self):
+            pass
+
+        def replay(self):
+            for name, value in seen["work"]().items():
+                seen["found"][name].copy_(value)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, capture_error_mode: nullcontext())
+    monkeypatch.setattr(replay, "has_kernels", lambda tokens: True)
+    monkeypatch.setattr(replay, "quicker", lambda *_: True)
+    return seen
+
+
+def test_a_recording_keeps_what_its_graph_reads(pretended):
+    """Tables are alive as long as the recording is, and gone with it; other tokens give the losses of their own pass."""
+    model = tiny("gpt2").bfloat16().eval()
+    tokens = torch.from_numpy(some_contexts().tokens_CT1[:, :-1])
+    kept, other = torch.arange(4), tokens.flip(0)
+
+    @torch.no_grad()
+    def run(tokens, kept):
+        return {"logits": model(input_ids=tokens, use_cache=False).logits[:, kept]}
+
+    recorded = replay.record(run, model, tokens, kept)
+    pretended.update(work=lambda: run(*recorded.given), found=recorded.found)
+    assert torch.equal(recorded(other, kept)["logits"], run(other, kept)["logits"])
+    alive = [weakref.ref(table) for table in recorded.tables.values()]
+    gc.collect()
+    assert len(alive) == model.config.n_layer
+    assert all(ref() is not None for ref in alive)
+    pretended.clear()
+    del recorded
+    gc.collect()
+    assert all(ref() is None for ref in alive)
+
+
+def test_transformers_is_answered_while_recording_only():
+    """Its questions get the eager pass's answers, and afterwards its own functions are back."""
+    masking = importlib.import_module("transformers.masking_utils")
+    before = masking.is_tracing, masking.find_packed_sequence_indices
+    with ExitStack() as recording:
+        replay._ask_nothing(recording)
+        assert masking.is_tracing(None) is False
+        assert masking.find_packed_sequence_indices(None) is None
+    assert (masking.is_tracing, masking.find_packed_sequence_indices) == before
