@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import bisect
+from torch import Tensor
 
 from memscape.data.corpus import Corpus, open_corpus
 from memscape.data.documents import Document
 from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over, slope
 from memscape.instruments.profile import Compared
-from memscape.memory.separation import separation, stored
+from memscape.memory.separation import separation, stored, to_others
 from memscape.models import scaled
 from memscape.models.pretrained import DEFAULT
 from memscape.theory import floors
@@ -174,13 +176,13 @@ def needed(seed: int, dim: int = 64, clusters: int = 16, each: int = 16) -> dict
     found = {}
     for c in CORRELATIONS:
         patterns = (math.sqrt(c) * centres + math.sqrt(1 - c) * noise).flatten(0, 1)
-        delta = float(separation(patterns).median())
-        low, high = math.log(1e-3 / delta**2), math.log(1e3 / delta**2)
-        while high - low > 1e-3:
-            middle = (low + high) / 2
-            holds = bool(stored(patterns, delta / 8, math.exp(middle)).double().mean() >= 0.5)
-            low, high = (low, middle) if holds else (middle, high)
-        found[c] = math.exp(high), delta
+        away, delta = to_others(patterns), float(separation(patterns).median())
+
+        def lacking(log_beta: float, away: Tensor = away, delta: float = delta) -> float:
+            return 0.5 - float(stored(away, delta / 8, math.exp(log_beta)).double().mean())
+
+        beta = bisect(lacking, math.log(1e-3 / delta**2), math.log(1e3 / delta**2), xtol=1e-4)
+        found[c] = math.exp(beta), delta
     return found
 
 

@@ -114,6 +114,18 @@ def _refuse_wrong_units(table: Columns) -> None:
         )
 
 
+def _fill_best_train_loss(table: Columns) -> int:
+    """Put the last training loss where that at the lowest held-out loss is not known; return for how many runs."""
+    if "train_loss" not in table:
+        return 0
+    best = table.get("best_train_loss")
+    if best is None:
+        return len(table["train_loss"])
+    missing = ~np.isfinite(best)
+    table["best_train_loss"] = np.where(missing, table["train_loss"], best)
+    return int(missing.sum())
+
+
 def _notes(table: Columns) -> list[str]:
     """Add `heldout_loss`, the lowest along a run where that is known, and return what to say about the table.
 
@@ -129,10 +141,15 @@ def _notes(table: Columns) -> list[str]:
             best = table["best_fresh_loss"]
             reference = np.where(np.isfinite(best), best, table.get("fresh_loss", best))
             notes.append("held-out loss is the lowest along each run")
+            if unknown := _fill_best_train_loss(table):
+                notes.append(
+                    f"of {unknown} of {len(best)} runs the training loss at that time is not known: that at their end "
+                    "takes its place"
+                )
         if reference is not None:
             table["heldout_loss"] = reference
     if "memorised_share" in table and "late_fall" not in table:
-        notes.append("without a history of the runs it is not known whether they had finished memorising")
+        notes.append("without late_fall it is not known whether the runs had finished memorising")
     if reference is not None and {"late_fall", "floor", "memorised_share"} <= set(table):
         part = (table["memorised_share"] > 0.2) & (table["memorised_share"] < 0.8) & np.isfinite(table["late_fall"])
         late = (table["late_fall"] / (reference - table["floor"]))[part]

@@ -58,6 +58,13 @@ def devices(device: str | None) -> list[str]:
     return device.split(",")
 
 
+def visible(gpu: str) -> str:
+    """Return the name by which another process is told of this GPU (`cuda:N`) alone."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    n = int(gpu.removeprefix("cuda:"))
+    return shown.split(",")[n] if shown else str(n)
+
+
 def n_cores() -> int:
     """Return the CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -192,17 +199,26 @@ def shared(how: str, out: str, waiting: list[str], n_packs: int, device: str | N
     if is_url(out):
         raise PlanError(f"engine {how!r} works in a folder that its processes share, got {out}; give a path.")
     places = devices(device)
+    kind = places[0].split(":")[0]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if kind == "cuda":
+        if len(set(places)) < len(places):
+            raise PlanError(f"engine {how!r} starts one process a GPU, got {device}; name each GPU once.")
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(visible, places))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(len(places))]
 
     def attempt(pack_id: str) -> dict[str, Any] | None:
-        kind, until = places[0].split(":")[0], json.dumps(deadline(budget))
-        task = ["-m", "memscape.training.sharded", out, pack_id, kind, until, how]
+        event, task = None, [out, pack_id, kind, json.dumps(deadline(budget)), how]
         with subprocess.Popen(
-            [*torchrun, *task], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            [*torchrun, "-m", "memscape.training.sharded", *task],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         ) as process:  # fmt: skip
-            lines = [line for line in process.stdout or () if line.startswith("{")]
-        return json.loads(lines[-1]) if process.returncode == 0 and lines else None
+            for line in process.stdout or ():
+                if line.startswith("{"):
+                    event = json.loads(line)
+                    if event["event"] in ("memory", "refused"):  # the others wait in a sum for the process that says so
+                        process.stdin.close()  # type: ignore
+        return event
 
     while waiting and not budget.spent:
         pack_id = waiting.pop(0)

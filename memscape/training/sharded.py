@@ -72,10 +72,16 @@ class ShardedStep(CopiedStep):
         self.captures = False
 
     def _placement(self, parameter: Tensor) -> Shard:
-        """Cut the first axis behind the pack axis that divides evenly; what has none stays with process 0."""
+        """Cut the first axis behind the pack axis that divides evenly; of a single model the rest is process 0's."""
         for axis in range(1, parameter.dim()):
             if parameter.shape[axis] % self.world == 0:
                 return Shard(axis)
+        if len(parameter) > 1:
+            shape = "x".join(map(str, parameter.shape[1:]))
+            raise PlanError(
+                f"engine 'fsdp' cannot cut a parameter of {shape} into {self.world} equal parts in a pack of "
+                f"{len(parameter)}; use pack_size=1 or engine 'ddp'."
+            )
         return Shard(0)
 
     def _advance(self, targets_PBT: Int[Tensor, "P B T"]) -> None:
@@ -157,11 +163,15 @@ class Copied(Packed):
             raise PlanError(f"batch_size={runs[0].batch_size} must be a multiple of the {world} processes sharing it.")
         return super().begin(plan, runs, folder, device)  # type: ignore
 
-    def agreed(self, choice: bool) -> bool:
+    def agreed(self, choice: bool | Tensor) -> Tensor:
         """Return process 0's choice."""
-        said = torch.tensor(int(choice), device=self.device)
+        said = torch.as_tensor(choice, device=self.device).int()
         dist.broadcast(said, 0)
-        return bool(said)
+        return said.bool().cpu()
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        super().restore(tensors)
+        dist.barrier()  # a checkpoint is deleted when its pack is finished, and others may still read it
 
     def _targets(self, at: int) -> Tensor:
         whole = super()._targets(at)
@@ -188,7 +198,7 @@ class Sharded(Copied):
 
 
 def main() -> None:
-    """Train one pack of a folder's plan as one of torchrun's processes; process 0 prints how it ended."""
+    """Train one pack of a folder's plan as one of torchrun's processes; process 0, or one that fails, prints how."""
     folder, pack_id, kind, until = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
     start = {"ddp": Copied, "fsdp": Sharded}[sys.argv[5]].begin
     leave_with_driver()
@@ -207,7 +217,7 @@ def main() -> None:
             return train(plan, pack, folder, device=device, budget=budget, progress=progress, begin=start)
 
     event = ending(work)
-    if first:
+    if first or event["event"] in ("memory", "refused"):
         print(json.dumps(event), flush=True)
     gc.collect()  # NCCL does not end while a recorded graph still holds one of its sums
     dist.destroy_process_group()

@@ -80,7 +80,7 @@ def train(
     for part in place.parent.glob(".*") if work.writes else ():  # left by a kill while a checkpoint was written
         if part.name != ".lock":
             part.unlink()
-    if place.exists():
+    if work.agreed(place.exists()):
         try:
             work.restore(checkpoint.load(place, pack.run_ids))
         except FolderError as problem:
@@ -188,8 +188,8 @@ class Packed:
         cuda = next(model.parameters()).is_cuda
         return cls.kind(model, runs, bos, bf16=cuda, compiled=cuda)
 
-    def agreed(self, choice: bool) -> bool:
-        """Return the choice that all processes of the pack follow: here there is one."""
+    def agreed(self, choice: bool | Tensor) -> bool | Tensor:
+        """Return the choice, or choices, that all processes of the pack follow: here there is one."""
         return choice
 
     def advance(self, until: int) -> None:
@@ -220,6 +220,7 @@ class Packed:
         losses = row[:, COLUMNS.index("train_loss")].tolist()
         met = torch.tensor([met_floor(*x) for x in zip(self.runs, losses, self.floors, strict=True)])
         gone = torch.tensor([lost(*x) for x in zip(losses, self.uniform, strict=True)])
+        met, gone = self.agreed(torch.stack([met, gone]))  # type: ignore
         self.converged |= met & self.step.active.cpu()
         self.step.halt((met | gone).to(self.device))
 

@@ -54,6 +54,8 @@ def test_correlation_costs_inverse_temperature():
     beta_ratio, ratio = found[0.99][0] / found[0.75][0], found[0.75][1] / found[0.99][1]
     assert ratio == pytest.approx(5.0, rel=0.05)
     assert beta_ratio == pytest.approx(25.0, rel=0.15)
+    for beta, delta in found.values():  # no end of the bracket it was sought in, but a few times 1 / δ²
+        assert 3 < beta * delta**2 < 10
 
 
 def test_copies_are_documents_of_their_own_and_lower_the_floor():

@@ -153,6 +153,17 @@ def test_held_out_loss_is_the_lowest_along_the_run():
     assert "lowest along each run" in late.notes[0]
 
 
+def test_a_run_without_its_loss_at_that_time_keeps_its_place():
+    """Rows of an older folder lack the training loss at the lowest held-out loss: the last takes its place, aloud."""
+    late = rows(history=True, **SMALL)
+    whole = RunTable.read(late)
+    half = RunTable.read([row | {"best_train_loss": math.nan if i % 2 else 0.5} for i, row in enumerate(late)])
+    assert any(f"of {len(late) // 2} of {len(late)} runs the training loss" in note for note in half.notes)
+    assert len(half.cells("best_train_loss")) == len(whole.cells("heldout_loss"))
+    taken = half.column("best_train_loss")
+    np.testing.assert_allclose(np.sort(taken[taken != 0.5]), np.sort(whole.column("train_loss")[1::2]))
+
+
 def test_random_tokens_carry_capacity_and_no_law_of_loss():
     """Random tokens have nothing to generalise; their bits stand as they are."""
     worse = {"best_fresh_loss": lambda row: 1.3 * row["uniform_loss"]}  # after memorising they are sure and wrong
