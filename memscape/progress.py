@@ -45,7 +45,7 @@ def bar(title: str, total: float, unit: str = "") -> Iterator["Bar"]:
 
 
 class Bar:
-    """The handle `bar` yields: `advance(n)` when n units are done, `note(text)` to change the title."""
+    """The handle `bar` yields: `advance(n)` when n units are done."""
 
     def __init__(self, progress, task):
         self._progress, self._task, self.done = progress, task, 0.0
@@ -54,10 +54,6 @@ class Bar:
         self.done += n
         if self._progress is not None:
             self._progress.advance(self._task, n)
-
-    def note(self, title: str) -> None:
-        if self._progress is not None:
-            self._progress.update(self._task, description=title)
 
 
 class OutOfBudget(Exception):

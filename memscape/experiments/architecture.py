@@ -146,13 +146,13 @@ def _compared(name: str, bits: dict[str, dict], shapes: dict[str, dict]) -> dict
     untrained = over([a.untrained_radius / b.untrained_radius for a, b in pairs], "1").value
     own = over([a.radius / a.untrained_radius for a, _ in pairs], "1").value
     falls = over([a.excess for a, _ in pairs], "1").value, over([a.untrained_excess for a, _ in pairs], "1").value
-    one, other = next(iter(mine.values())), next(iter(base.values()))
+    one, other = (over([row["bits_per_param"] for row in rows.values()], "bits").value for rows in (mine, base))
+    n, n_base = (next(iter(rows.values()))["n_params_total"] for rows in (mine, base))
     return {
         f"{name}-capacity": Finding(
             held,
-            f"{name} holds {one['bits_per_param']:.2f} bits per parameter of {one['n_params_total']:,}, the base "
-            f"{other['bits_per_param']:.2f} of {other['n_params_total']:,}: "
-            f"{one['memorised_bits'] / other['memorised_bits']:.2f} times its bits.",
+            f"{name} holds {one:.3g} bits per parameter of {n:,}, the base {other:.2f} of {n_base:,}: "
+            f"{one * n / (other * n_base):.3g} times its bits.",
         ),
         f"{name}-radius": Finding(
             radius,
@@ -161,8 +161,8 @@ def _compared(name: str, bits: dict[str, dict], shapes: dict[str, dict]) -> dict
         ),
         f"{name}-descent": Finding(
             fall,
-            f"{name}: beyond the straight line its energy falls in {falls[0]:+.2f} of the steps, with untrained "
-            f"weights in {falls[1]:+.2f}; that is {fall.value:+.2f} compared with the base.",
+            f"{name}: the share of steps in which its energy falls, minus that of the straight line, is "
+            f"{falls[0]:.2g}, with untrained weights {falls[1]:.2g}; that is {fall.value:+.2g} compared with the base.",
         ),
     }
 

@@ -93,7 +93,7 @@ def measure(work: Work) -> dict[str, Finding]:
         "beyond": Finding(
             beyond,
             f"Of random sets of {FULL:g} bits per parameter and more they hold {beyond.value:.0%}: what does not fit "
-            f"is not stored. On random tokens never seen they are {unseen.value:+.2f} nats/token worse than guessing.",
+            f"is not stored. On random tokens never seen they are {unseen.value:.2f} nats/token worse than guessing.",
         ),
         "saturation": Finding(
             saturation, f"Over {n} sizes the largest set leaves {saturation.value:.2f} times the bits of half of it."

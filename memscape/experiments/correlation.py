@@ -17,7 +17,7 @@ from torch import Tensor
 
 from memscape.data.corpus import Corpus, open_corpus
 from memscape.data.documents import Document
-from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over, slope
+from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over, slope, vocabulary
 from memscape.instruments.profile import Compared
 from memscape.memory.separation import separation, stored, to_others
 from memscape.models import scaled
@@ -70,7 +70,7 @@ def plan(setting: Setting) -> Plan | None:
     return Plan.of(
         (
             RunConfig(
-                run_id=f"d{width}-s{seed}", model=scaled(width, 4_096 if tokenizer == "bpe:4096" else 50_304, 256),
+                run_id=f"d{width}-s{seed}", model=scaled(width, vocabulary(tokenizer), 256),
                 corpus=setting.corpus, tokenizer=tokenizer, n_tokens=n_tokens, data_seed=setting.seed, seed=seed,
                 steps=round(1.1 * n_tokens / (64 * 256)), batch_size=64,
                 learning_rate=rates(scaled(width, 264), (0.5,))[0], evaluations=4, n_evaluated=64,
@@ -181,7 +181,7 @@ def needed(seed: int, dim: int = 64, clusters: int = 16, each: int = 16) -> dict
         def lacking(log_beta: float, away: Tensor = away, delta: float = delta) -> float:
             return 0.5 - float(stored(away, delta / 8, math.exp(log_beta)).double().mean())
 
-        beta = bisect(lacking, math.log(1e-3 / delta**2), math.log(1e3 / delta**2), xtol=1e-4)
+        beta: Any = bisect(lacking, math.log(1e-3 / delta**2), math.log(1e3 / delta**2), xtol=1e-4)
         found[c] = math.exp(beta), delta
     return found
 

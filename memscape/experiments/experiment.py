@@ -95,6 +95,11 @@ class Setting(BaseModel):
         return tuple(range(100 * self.seed, 100 * self.seed + n))
 
 
+def vocabulary(tokenizer: str) -> int:
+    """Return the entries that a recipe's models have for a tokenizer, GPT-2's rounded up to a multiple of 64."""
+    return {"bytes": 264, "bpe:4096": 4_096}.get(tokenizer, 50_304)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One experiment of the paper, or one open question."""

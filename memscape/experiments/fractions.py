@@ -10,7 +10,7 @@ scale it has the width and depth of GPT-2 small, sees the whole once, and needs 
 
 from itertools import product
 
-from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over
+from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over, vocabulary
 from memscape.instruments.membership import membership_of_run
 from memscape.models import scaled
 from memscape.models.pretrained import load
@@ -55,8 +55,7 @@ def plan(setting: Setting) -> Plan:
         "gpu": (768, 12_000_000, 256, 64, 750, "bpe:4096", 2),
         "paper": (768, 9_000_000_000, 1_024, 480, 300_000, setting.tokenizer, 1),
     }[setting.scale]
-    vocabulary = {"bytes": 264, "bpe:4096": 4_096}.get(tokenizer, 50_304)
-    model = scaled(width, vocab_size=vocabulary, seq_len=length)
+    model = scaled(width, vocabulary(tokenizer), length)
     return Plan.of(
         (
             RunConfig(

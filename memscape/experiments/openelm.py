@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
-from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work
+from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, vocabulary
 from memscape.laws import Fit, fit
 from memscape.laws.crossing import CRITERIA as RULES
 from memscape.laws.crossing import crossings
@@ -91,7 +91,7 @@ def _runs(setting: Setting, grid: Grid) -> Iterator[RunConfig]:
         shapes.append(("gpt2", 96, grid.depth, setting.tokenizer, 1))
     smallest = parameters(_shape(grid.widths[0], grid.depth, 264, grid.length)).n_params
     for arm, width, depth, tokenizer, n_seeds in shapes:
-        model = _shape(width, depth, {"bytes": 264, "bpe:4096": 4_096}.get(tokenizer, 50_304), grid.length)
+        model = _shape(width, depth, vocabulary(tokenizer), grid.length)
         growth = max(1.0, parameters(model).n_params / smallest) ** GROWTH if gpu else 1.0
         sizes = [int(grid.first * growth * grid.ratio**k) // grid.length * grid.length for k in range(grid.n_sizes)]
         for n_tokens, seed in product(sizes, setting.seeds(n_seeds)):

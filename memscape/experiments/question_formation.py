@@ -126,12 +126,12 @@ def measure(work: Work) -> dict[str, Finding]:
         "entropy": Finding(
             gap,
             f"Where {stream[0]['n_sequences']:,} lines are seen once the held-out loss ends "
-            f"{gap.value:+.3f} nats/token from the entropy {entropy:.4f} of the source, with nothing memorised.",
+            f"{gap.value:+.2g} nats/token from the entropy {entropy:.4f} of the source, with nothing memorised.",
             work.unsettled(stream),
         ),
         "depth": Finding(
             change,
-            f"From {depths[0]} to {depths[-1]} layers the training loss moves by {change.value:+.3f} nats/token.",
+            f"From {depths[0]} to {depths[-1]} layers the training loss moves by {change.value:+.2g} nats/token.",
             settles,
         ),
         "stored": Finding(

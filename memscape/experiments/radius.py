@@ -12,7 +12,7 @@ import math
 from typing import Any, NamedTuple
 
 from memscape.errors import ModelError
-from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over, slope
+from memscape.experiments.experiment import Criterion, Experiment, Finding, Setting, Work, over, slope, vocabulary
 from memscape.folder import write_json
 from memscape.instruments import Profile
 from memscape.instruments.anatomy import dissect
@@ -78,8 +78,7 @@ def plan(setting: Setting) -> Plan:
         "gpu": ((128, 256, 384, 512, 768), 6, 256, 15_000_000, 64, 1_000, "bpe:4096"),
         "paper": ((768, 1_024, 1_280, 1_600), 24, 1_024, 9_000_000_000, 480, 18_300, setting.tokenizer),
     }[setting.scale]
-    vocabulary = {"bytes": 264, "bpe:4096": 4_096}.get(tokenizer, 50_304)
-    models = [scaled(width, vocabulary, length, n_layers=depth) for width in widths]
+    models = [scaled(width, vocabulary(tokenizer), length, n_layers=depth) for width in widths]
     return Plan.of(
         (
             RunConfig(
@@ -119,6 +118,8 @@ def measure(work: Work) -> dict[str, Finding]:
     scaled_ratio = over([abs(math.log(s.distance / math.sqrt(s.width) / s.gain / RATIO)) for s in found], "1", "models")
     apart = over([abs(math.log(s.distance / s.gaussian)) for s in found], "1", "models")
     back = over([s.returned for s in found], "share of states", "models")
+    if back.low is not None and back.high is not None:  # the t interval of a share knows no ends
+        back = back.model_copy(update={"low": max(0.0, back.low), "high": min(1.0, back.high)})
     each = ", ".join(f"{s.name} ({s.width}) {s.distance / math.sqrt(s.width):.3f}" for s in found)
     nulls = ", ".join(f"{s.gaussian / math.sqrt(s.width):.3f}" for s in found)
     untrained = ", ".join(f"{s.untrained / math.sqrt(s.width):.3f}" for s in found)

@@ -117,10 +117,10 @@ def reproduce(
         claim(out / "criteria.json", identity)
         rows = ()
         if plan is not None:
-            with timed(out, "train"):
+            with timed(out, "train", device):
                 rows = _trained(plan, out, engine, device, budget)
         budget.check("what looks into the models, and the verdict")
-        with timed(out, "measure"):
+        with timed(out, "measure", device):
             findings = this.measure(Work(setting, out, rows, budget, _place(device)))
         time = f"{sum(seconds(out).values()) / 60:.1f} minutes on {machine(out)}"
         answer = _answer(this, setting, findings)

@@ -72,7 +72,7 @@ def measure(work: Work) -> dict[str, Finding]:
         where["n"] = min(frontier.n, 2)
     balance = Measured.model_validate(where)
     factor = BILLION / sizes[-1]
-    missed = f"the law misses the held-out losses there by {errors.value:+.1%}." if errors.n else outcome
+    missed = f"the law misses the held-out losses there by {errors.value:+.2%} on average." if errors.n else outcome
     return {
         "largest": Finding(
             errors,
@@ -116,7 +116,8 @@ def _loss_at_a_billion(law) -> tuple[Measured, str]:
     if said.low is None or said.high is None:
         return Measured(value=0.0, unit="1", n=said.n), told
     value = math.log(said.high / max(said.low, 1e-12))
-    return Measured(value=value, unit="1", n=said.n, low=value, high=value, interval=said.interval), told
+    how = f"width of a {said.interval}"
+    return Measured(value=value, unit="1", n=said.n, low=value, high=value, interval=how), told
 
 
 EXPERIMENT = Experiment(

@@ -17,18 +17,19 @@ from memscape.folder import read_json, write_json
 
 
 @contextlib.contextmanager
-def timed(out: Path, step: str) -> Iterator[None]:
-    """Add the seconds that a step takes to `out/timing.json`, however it ends."""
+def timed(out: Path, step: str, device: str | None = None) -> Iterator[None]:
+    """Add the seconds that a step takes to `out/timing.json`, however it ends; `device` as the user named it."""
     start = time.perf_counter()
     try:
         yield
     finally:
         spent = seconds(out)
         spent[step] = round(spent.get(step, 0) + time.perf_counter() - start, 1)
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        told = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
         torch = sys.modules.get("torch")
-        gpu = {"gpu": torch.cuda.get_device_name()} if torch is not None and torch.cuda.is_available() else {}
-        write_json(out / "timing.json", {"seconds": spent, **machine, **gpu})
+        if device != "cpu" and torch is not None and torch.cuda.is_available():
+            told["gpu"] = torch.cuda.get_device_name()
+        write_json(out / "timing.json", {"seconds": spent, **told})
 
 
 def seconds(out: Path) -> dict[str, float]:

@@ -26,8 +26,8 @@ V = 64
 STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2)
 """λ of the runs; 1e-4 is PaLM's."""
 
-DECAY = 3.0
-"""Weight decay of the contrast, times the learning rate a step."""
+DECAY = 10.0
+"""Weight decay of the contrast, times the learning rate a step: AdamW then holds weights below about 1 / DECAY."""
 
 MOVED = 0.02
 """A floor that moves by less than this, nats/token, has not moved."""
@@ -98,9 +98,9 @@ def measure(work: Work) -> dict[str, Finding]:
             work.unsettled(rows, "train_loss", MOVED / 4),
         ),
         "active": Finding(
-            shrunk, f"At λ = {max(STRENGTHS):g} the rms of ln Z is {shrunk.value:.2f} times that without the penalty."
+            shrunk, f"At λ = {max(STRENGTHS):g} the rms of ln Z is {shrunk.value:.2g} times that without the penalty."
         ),
-        "decay": Finding(decayed, f"Weight decay {DECAY:g} moves the loss by {decayed.value:+.3f} nats/token."),
+        "decay": Finding(decayed, f"Weight decay {DECAY:g} moves the loss by {decayed.value:.2g} nats/token."),
     }
 
 

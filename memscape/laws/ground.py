@@ -109,7 +109,7 @@ class Ground:
         return measured(found, "epochs", self.n, f"95 % regression over {self.n} cells, at most {self.epochs_max:g}")
 
     def share(self, n: float, fresh: float) -> Measured | None:
-        """Return the share of the text's bits memorised at the best stop, or at the end of training where that is not known."""
+        """Return the share of the text's bits memorised at the best stop, where that is not known at the end."""
         if self.problem is not None and {"best_train_loss", "floor"} <= set(self.inputs):
             held_out = self.problem.cells.value
             stored = (held_out - self.inputs["best_train_loss"]) / (held_out - self.inputs["floor"])

@@ -101,7 +101,7 @@ def train(
             stepped = stepped[0] + time.monotonic() - now, stepped[1] + (work.at - at) * tokens_a_step
         if work.at == due:
             work.evaluate()
-        spent = work.agreed(budget.spent)
+        spent = bool(work.agreed(budget.spent))
         if spent or work.agreed(time.monotonic() - saved > CHECKPOINT_SECONDS):
             keep(work, place, pack, needed=spent)
             saved = time.monotonic()
