@@ -5,6 +5,7 @@ user's making told in one line, 2 wrong usage. Rooms are imported inside the com
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,24 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr.")]
-Out = Annotated[Path, typer.Option("--out", help="Result folder; repeating the command continues there.")]
+
+
+def _named(name: str) -> str:
+    if not name:
+        raise typer.BadParameter("expected a folder, got an empty name.")
+    return name
+
+
+def _folder(name: str | Path) -> Path:
+    if "://" in str(name):
+        raise typer.BadParameter(f"expected a folder of this machine, got {name}; only a sweep goes to a URL.")
+    return Path(_named(str(name)))
+
+
+Out = Annotated[
+    Path,
+    typer.Option("--out", parser=_folder, metavar="PATH", help="Result folder; repeating the command continues there."),
+]
 Folder = Annotated[Path, typer.Argument(help="A result folder.")]
 Corpus = Annotated[
     str, typer.Option("--corpus", help="sample, a file or folder, hf:NAME, question-formation, random:V.")
@@ -42,8 +60,17 @@ TrainingDevice = Annotated[str | None, typer.Option("--device", help="cpu or cud
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print runs, tokens, FLOPs, memory and time, and stop.")]
 
 
+class _Stopped(BaseException):
+    """Ctrl-C: typer would end at a KeyboardInterrupt without a word."""
+
+
+def _stop(*_: Any) -> None:
+    raise _Stopped
+
+
 def main() -> None:
     """Run the command line; an error of the user's making is one line on stderr and exit 1."""
+    before = signal.signal(signal.SIGINT, _stop)
     try:
         app()
     except MemscapeError as problem:
@@ -51,22 +78,31 @@ def main() -> None:
         sys.exit(1)
     except OutOfBudget as stop:
         print(f"memscape: {stop}", file=sys.stderr)
-    except KeyboardInterrupt:
+    except _Stopped:
         print("memscape: stopped; repeat the command to continue.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _version(asked: bool) -> bool:
+    from memscape import __version__
+
+    if asked:
+        typer.echo(f"memscape {__version__}")
+        raise typer.Exit
+    return asked
 
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_version)
+    ] = False,
 ) -> None:
-    if version:
-        from memscape import __version__
-
-        typer.echo(f"memscape {__version__}")
-        raise typer.Exit
+    pass
 
 
 def _talk(quiet: bool) -> None:
@@ -132,7 +168,7 @@ def probe(
     ] = None,
     queries: Annotated[int, typer.Option("--queries", help="States asked for their neighbours at every layer.")] = 1024,
     nulls: Annotated[int, typer.Option("--nulls", help="Tokens that the nulls read.")] = 8192,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the nulls.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the nulls.", min=0)] = 0,
     device: Device = "cpu",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a Hub model.")] = None,
@@ -158,17 +194,22 @@ def probe(
 
     options = {"limit": limit, "context": context, "queries": queries, "nulls": nulls, "seed": seed, "budget": budget}
     options |= {"device": device, "dtype": dtype, "keep_states": keep_states, "trust_remote_code": trust_remote_code}
-    options |= {"instruments": instruments.split(","), "reference": reference, "canaries": canaries, "corpus": corpus}
+    options |= {"instruments": _names(instruments), "reference": reference, "canaries": canaries, "corpus": corpus}
     if revisions is None:
         _show(probe(model, out=out, revision=revision, **options), as_json)
     else:
-        _show(trajectory(model, revisions.split(","), out, **options), as_json)
+        _show(trajectory(model, _names(revisions), out, **options), as_json)
 
 
 @app.command(short_help="Train a grid of small transformers, many at once.")
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name: laptop, smoke, ...")],
-    out: Out = Path("runs/sweep"),
+    recipe: Annotated[str, typer.Argument(help="A recipe's name: laptop, smoke, gpu, ...")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", callback=_named, help="Result folder or URL (s3://...); repeating the command continues there."
+        ),
+    ] = "runs/sweep",
     corpus: Corpus = "sample",
     engine: Engine = "local",
     device: TrainingDevice = None,
@@ -185,9 +226,11 @@ def sweep(
     from memscape.training import recipes, sweep
 
     plan = recipes.named(recipe)(corpus=corpus)
-    _show(
-        plan.price(device=device) if dry_run else sweep(plan, out, engine=engine, device=device, budget=budget), as_json
-    )
+    if dry_run:
+        plan.require()
+        _show(plan.price(device=device), as_json)
+        return
+    _show(sweep(plan, out, engine=engine, device=device, budget=budget), as_json)
 
 
 @app.command(short_help="Fit the laws of size, data and memory to runs.")
@@ -247,7 +290,7 @@ def advise(
 def audit(
     out: Annotated[Path | None, typer.Option("--out", help="Also write audit.json there.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Check these claims only: C3, C21.")] = None,
-    results: Annotated[Path, typer.Option("--results", help="Folder of experiment results.")] = Path("results"),
+    results: Annotated[Path | None, typer.Option("--results", help="Folder of experiment results: results.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -258,7 +301,8 @@ def audit(
     _talk(quiet)
     from memscape.claims import audit
 
-    _show(audit(out=out, ids=only, results=results), as_json)
+    only = [name for names in only or () for name in _names(names)]
+    _show(audit(out=out, ids=only or None, results=results), as_json)
 
 
 @app.command(short_help="Repeat an experiment of the paper; without a name, list them.")
@@ -271,7 +315,7 @@ def reproduce(
         Path | None,
         typer.Option("--out", help="Result folder, runs/NAME-SCALE; repeating the command continues there."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed is an independent repetition.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed is an independent repetition.", min=0)] = 0,
     corpus: Corpus = "sample",
     model: Annotated[
         str | None, typer.Option("--model", help="MODELs to look into, with commas, in place of the scale's own.")
@@ -308,7 +352,7 @@ def reproduce(
 @app.command(short_help="How many patterns does an associative memory hold?")
 def recall(
     out: Out = Path("runs/recall"),
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the patterns.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the patterns.", min=0)] = 0,
     budget: BudgetOption = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -378,6 +422,10 @@ def bundle(
 
     path = bundle(folder, weights)
     _show({"bundle": str(path)} if as_json else path, as_json)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _pairs(options: list[str] | None) -> dict[str, str]:

@@ -71,15 +71,16 @@ class Budget:
         """Read `90`, `90s`, `9m`, `1.5h`; None is no limit; a budget that runs already stays as it is."""
         from memscape.errors import PlanError
 
-        if isinstance(text, Budget):
-            return text
-        if text is None or not isinstance(text, str):
-            return cls(text)
-        unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+        if text is None or isinstance(text, Budget):
+            return text or cls()
+        unit = {"s": 1, "m": 60, "h": 3600}.get(str(text)[-1:])
         try:
-            return cls(float(text[:-1]) * unit if unit else float(text))
-        except ValueError as problem:
-            raise PlanError(f"--budget {text!r} is no time; write 90s, 9m or 1.5h.") from problem
+            seconds = float(str(text)[:-1]) * unit if unit else float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            raise PlanError(f"--budget {text!r} is no time; write 90s, 9m or 1.5h.")
+        return cls(seconds)
 
     @property
     def left(self) -> float:

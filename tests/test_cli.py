@@ -2,16 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from memscape import errors
+from memscape import __version__, errors
 from memscape.cli import app
 
 GROUP = typer.main.get_command(app)
@@ -98,6 +100,73 @@ def test_an_unknown_name_lists_the_known_ones():
 
 
 @pytest.mark.slow
+def test_the_version_is_told_by_both_ways_of_calling():
+    """`memscape --version` and `python -m memscape --version`."""
+    done = subprocess.run([sys.executable, "-m", "memscape", "--version"], capture_output=True, text=True, timeout=60)
+    assert done.stdout == memscape("--version").stdout == f"memscape {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("probe", "stories260K", "--out", "s3://bucket/probe"),
+        ("probe", "stories260K", "--out", ""),
+        ("probe", "stories260K", "--seed", "-1"),
+        ("sweep", "smoke", "--out", ""),
+    ],
+)
+def test_places_and_seeds_that_cannot_be_are_wrong_usage(arguments):
+    """Said before a room is imported: a URL where only folders serve, an empty name (an unset variable), a seed < 0."""
+    done = CliRunner().invoke(app, [*arguments, "--quiet"])
+    assert done.exit_code == 2
+    assert "expected" in done.output or "greater than or equal" in done.output
+
+
+def test_a_url_reaches_a_sweep_as_it_was_written(monkeypatch):
+    """A path would fold its slashes, and train beside it."""
+    seen = []
+    monkeypatch.setattr("memscape.training.sweep", lambda plan, out, **_: seen.append(out))
+    assert CliRunner().invoke(app, ["sweep", "smoke", "--out", "s3://bucket/book"]).exit_code == 0
+    assert seen == ["s3://bucket/book"]
+
+
+def test_names_with_commas_and_spaces_are_names(monkeypatch):
+    """`--only C3,C21` as the help writes it."""
+    seen = {}
+    monkeypatch.setattr("memscape.claims.audit", lambda **options: seen.update(options))
+    assert CliRunner().invoke(app, ["audit", "--only", "C3, C21", "--only", "C5"]).exit_code == 0
+    assert seen["ids"] == ["C3", "C21", "C5"]
+
+
+def test_an_interrupted_command_says_that_it_can_be_repeated(tmp_path):
+    """Ctrl-C in the middle: one line, exit 130, no traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "memscape", "audit"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr.readline()  # its first claim is being checked
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1] == "memscape: stopped; repeat the command to continue."
+    assert "Traceback" not in said
+
+
+def test_a_dry_run_looks_at_the_text():
+    """What the run would refuse, the price refuses."""
+    done = memscape("sweep", "smoke", "--corpus", "nope.txt", "--dry-run")
+    assert done.returncode == 1
+    assert "nope.txt does not exist" in done.stderr
+
+
+def test_every_file_that_is_needed_is_in_the_package():
+    """An installed package has what a checkout has: each file is Python or matches a pattern of package-data."""
+    root = Path(__file__).parents[1]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["memscape"]
+    files = [path for path in (root / "memscape").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    left = [p.name for p in files if p.suffix != ".py" and not any(p.match(x.removeprefix("**/")) for x in patterns)]
+    assert not left
+
+
 def test_help_is_under_half_a_second():
     """The median of five starts of the real command."""
     times = []

@@ -88,20 +88,22 @@ class Audit(BaseModel):
 def audit(
     out: Path | str | None = None,
     ids: Sequence[str] | None = None,
-    results: Path | str = "results",
+    results: Path | str | None = None,
     seed: int = 0,
 ) -> Audit:
     """Run the checks of all claims, or of `ids` only, and return the verdicts.
 
-    `results` is the folder whose NAME/result.json experiments have written. With `out`, audit.json and timing.json are
-    written there. Seeds decide every random draw, so two runs agree.
+    `results` is the folder whose NAME/result.json experiments have written, by default one of that name. With `out`,
+    audit.json and timing.json are written there. Seeds decide every random draw, so two runs agree.
     """
     chosen = [_known(id) for id in ids] if ids else list(LEDGER.values())
+    if results is not None and not Path(results).is_dir():
+        raise FolderError(f"{results} is no folder; expected one with NAME/result.json of experiments.")
     verdicts, seconds = [], {}
     with bar("checking the paper's claims", len(chosen), "claims") as progress:
         for claim in chosen:
             start = time.perf_counter()
-            verdicts.append(judge(claim, Path(results), seed))
+            verdicts.append(judge(claim, Path(results or "results"), seed))
             seconds[claim.id] = time.perf_counter() - start
             progress.advance()
     answer = Audit(claims=tuple(verdicts))

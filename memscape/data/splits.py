@@ -59,6 +59,12 @@ class Counts(BaseModel):
     tail_tokens: int
     """Tokens at the ends of documents that filled no whole sequence and were dropped."""
 
+    @property
+    def left_out(self) -> str:
+        """What to say of a corpus that repeats itself; nothing where no sequence was removed."""
+        removed, kept = sum(self.copies.values()) + sum(self.near.values()), sum(self.sequences.values())
+        return f" ({removed:,} of {removed + kept:,} sequences repeat others and were removed)" if removed else ""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
@@ -135,23 +141,26 @@ def split_corpus(
     corpus = open_corpus(corpus)
     if seq_len < 2:
         raise CorpusError(f"seq_len={seq_len} leaves nothing to predict from; expected at least 2.")
-    if folder is not None:
-        spec = tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else str(tokenizer)
-        request = {"corpus": corpus.sha256, "tokenizer": spec, "seq_len": seq_len, "seed": seed, "n_tokens": n_tokens}
-        if claim(Path(folder) / "request.json", request) and (Path(folder) / "split.json").exists():
-            return Split.load(folder)
+    if seed < 0:
+        raise CorpusError(f"seed={seed} is below 0; expected a whole number from 0 up.")
+    spec = tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else str(tokenizer)
+    request = {"corpus": corpus.sha256, "tokenizer": spec, "seq_len": seq_len, "seed": seed, "n_tokens": n_tokens}
+    place = None if folder is None else Path(folder) / "request.json"
+    if place and place.exists() and claim(place, request) and place.with_name("split.json").exists():
+        return Split.load(place.parent)
     make = {"text": _split_text, "lines": _split_lines, "random": _split_random}[corpus.kind]
     split = make(corpus, tokenizer, seq_len, seed, n_tokens)
     if n_tokens is not None and split.train.n_tokens < n_tokens:
         needed = corpus.n_bytes * n_tokens / max(1, split.train.n_tokens)
         raise CorpusError(
             f"{corpus.name} is too short: expected {n_tokens:,} training tokens, got {split.train.n_tokens:,} beside "
-            f"the held-out sets; about {needed:,.0f} bytes are needed, it has {corpus.n_bytes:,}; "
-            "use a longer corpus or a smaller plan."
+            f"the held-out sets{split.counts.left_out}; about {needed:,.0f} bytes are needed, it has "
+            f"{corpus.n_bytes:,}; use a longer corpus or a smaller plan."
         )
-    if folder is not None:
-        split.save(folder)
-        return Split.load(folder)
+    if place:
+        claim(place, request)  # only now: a text that cannot serve leaves no claim behind
+        split.save(place.parent)
+        return Split.load(place.parent)
     return split
 
 
@@ -225,12 +234,6 @@ def _finish(corpus: Corpus, tokenizer: Tokenizer, sets: dict, window: int, seed:
     near = ~copy & (share >= NEAR)
     bounds = {name: slice(starts[i], starts[i + 1]) for i, name in enumerate(names)}
     sets = {name: sets[name][np.flatnonzero(~(copy | near)[at])] for name, at in bounds.items()}
-    empty = [name for name, s in sets.items() if len(s) == 0]
-    if empty:
-        raise CorpusError(
-            f"{corpus.name} leaves nothing for {' and '.join(empty)} in sequences of {sets['train'].seq_len} tokens; "
-            "use a longer corpus of more documents, or a smaller seq_len."
-        )
     counts = Counts(
         documents={name: len(np.unique(s.document)) for name, s in sets.items()},
         sequences={name: len(s) for name, s in sets.items()},
@@ -240,6 +243,12 @@ def _finish(corpus: Corpus, tokenizer: Tokenizer, sets: dict, window: int, seed:
         window=window,
         tail_tokens=tail_tokens,
     )
+    empty = [name for name, s in sets.items() if len(s) == 0]
+    if empty:
+        raise CorpusError(
+            f"{corpus.name} leaves nothing for {' and '.join(empty)} in sequences of {sets['train'].seq_len} tokens"
+            f"{counts.left_out}; use a longer corpus of more documents, or a smaller seq_len."
+        )
     return Split(corpus.facts, tokenizer, sets["train"], sets["fresh"], sets["other"], counts, seed)
 
 

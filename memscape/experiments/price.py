@@ -40,8 +40,8 @@ class StudyPrice(BaseModel):
     def __str__(self) -> str:
         p = self.probe
         return (
-            f"probe: {p.tokens:,} tokens, {p.flops:.3g} FLOPs, {p.memory_bytes / 2**30:.1f} GiB of memory, "
-            f"{p.disk_bytes / 2**30:.1f} GiB of disk for the time, about {p.seconds:.0f} s\n"
+            f"probe: {p.tokens:,} tokens, {p.flops:.3g} FLOPs, {p.memory_bytes / 2**20:,.0f} MiB of memory, "
+            f"{p.disk_bytes / 2**20:,.0f} MiB of disk for the time, about {p.seconds:.0f} s\n"
             f"sweep: {self.sweep}\n"
             f"in all about {self.seconds / 60:.1f} minutes on this machine"
         )

@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from memscape.data import Corpus, open_corpus, split_corpus
-from memscape.errors import TableError, unknown
+from memscape.data import Corpus, open_corpus
+from memscape.errors import CorpusError, TableError, unknown
 from memscape.experiments.price import StudyPrice, price_probe
 from memscape.experiments.timing import timed
 from memscape.experiments.versions import versions
@@ -102,9 +102,11 @@ def plan_study(*, recipe: str = "laptop", corpus: str | Path = "sample", model: 
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
     setting, text = RECIPES[recipe], open_corpus(corpus)
+    if text.kind == "random":
+        raise CorpusError(f"expected a text to read, got {text.name}; train on it with `memscape sweep`.")
     spec, sweep_plan = model or _available(setting.model), recipes.named(recipe)(corpus=str(corpus))
     locate(spec)
-    _require(text, sweep_plan)
+    sweep_plan.require()
     return StudyPlan(recipe=recipe, model=spec, spec=str(corpus), corpus=text, setting=setting, sweep=sweep_plan)
 
 
@@ -161,16 +163,6 @@ def _advise(n_tokens: int, out: Path) -> Advice:
     except TableError as problem:
         say(f"{problem} So they serve here.")
         return advise(tokens=n_tokens, out=out)
-
-
-def _require(text: Corpus, plan: Plan) -> None:
-    """Raise CorpusError if the plan's largest training set does not fit beside the held-out sets.
-
-    Deduplication decides how much is left, so the split is made; a text fifty times as long needs no trial.
-    """
-    run = max(plan.runs, key=lambda run: run.n_tokens)
-    if text.n_bytes < 50 * run.n_tokens:
-        split_corpus(text, run.tokenizer, run.model.seq_len, run.data_seed, run.n_tokens)
 
 
 def _available(model: str) -> str:

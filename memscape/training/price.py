@@ -1,7 +1,7 @@
 """What a plan will cost, before it starts: tokens, FLOPs, memory, and time measured on this machine.
 
-The calibration trains the first steps of one pack of each shape on made-up tokens, about a second in all, and
-multiplies.
+The calibration trains the first steps of one pack of each shape on made-up tokens, a second or less a shape, and
+multiplies. On a CPU what would take longer is measured on fewer members and sequences.
 """
 
 import time
@@ -25,6 +25,10 @@ from memscape.training.trainer import evaluation_steps
 
 START_SECONDS = {"cpu": 4.0, "cuda": 20.0}
 """What a worker needs before its first step: imports, and on a GPU compilation (for each shape)."""
+
+
+CALIBRATED = 5e9
+"""FLOPs of the largest step that a calibration takes on a CPU."""
 
 
 class Price(BaseModel):
@@ -52,7 +56,8 @@ class Price(BaseModel):
     """Where the calibration ran."""
 
     def __str__(self) -> str:
-        clock = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.1f} min"
+        s = self.seconds
+        clock = f"{s:.0f} s" if s < 120 else f"{s / 60:.1f} min" if s < 7200 else f"{s / 3600:,.1f} h"
         return (
             f"{self.plan}: {self.runs} runs in {self.packs} packs, {self.tokens:,} tokens, {self.flops:.3g} FLOPs; "
             f"about {clock} with {self.workers} workers ({self.device}), {self.tokens_per_second:,.0f} tokens/s, "
@@ -61,7 +66,7 @@ class Price(BaseModel):
 
 
 def price(plan: Plan, *, device: str | None = None) -> Price:
-    """Return what a plan will cost on this machine, from a calibration of one or two seconds."""
+    """Return what a plan will cost on this machine, from a calibration of a second or less a shape."""
     places = engines.devices(device)[: len(plan.packs)]
     place = places[0].split(":")[0]
     threads = torch.get_num_threads()
@@ -105,18 +110,23 @@ def memory(members: list[RunConfig], device: str) -> int:
 
 def _calibrate(members: list[RunConfig], device: str) -> tuple[float, float]:
     """Return seconds a training step, and seconds an evaluated sequence of every member, for a pack of this shape."""
-    run = members[0]
+    run, n, whole = members[0], len(members), members[0].batch_size
+    if device == "cpu":
+        share = min(1.0, CALIBRATED / (n * run.flops / run.steps))
+        members = members[: max(1, round(share * n))]
+        run = run.model_copy(update={"batch_size": max(1, round(run.batch_size * min(1.0, share * n / len(members))))})
+    more = n / len(members)
     model = build(run.model, len(members))
     initialise(model, [m.seed for m in members])
     step = PackedStep(model.to(device), members, bos=0, bf16=device == "cuda")
     step.captures = device == "cuda"  # near a compiled step, and sooner than compiling
     targets = torch.randint(0, run.model.vocab_size, (len(members), run.batch_size, run.model.seq_len), device=device)
     step(targets)
-    seconds = _timed(lambda: step(targets), device)
+    seconds = _timed(lambda: step(targets), device) * more * whole / run.batch_size
     tokens = targets[0].cpu().numpy()
     pool = Pool([Sequences(tokens, np.arange(len(tokens)))] * len(members), step.device)
     rows = [torch.arange(len(tokens), device=device) for _ in members]
-    check = _timed(lambda: evaluate(step.model, pool, rows, 0), device) / len(tokens)
+    check = _timed(lambda: evaluate(step.model, pool, rows, 0), device) * more / len(tokens)
     return seconds, check
 
 

@@ -37,7 +37,8 @@ class Runs:
         """Return the finished runs of a sweep's folder, in the order of its plan."""
         folder = Path(folder)
         if not (folder / "plan.json").exists():
-            raise FolderError(f"{folder} holds no plan.json; expected the folder of a sweep.")
+            state = "holds no plan.json" if folder.is_dir() else "does not exist"
+            raise FolderError(f"{folder} {state}; expected the folder of a sweep.")
         planned = [run["run_id"] for run in read_json(folder / "plan.json")["runs"]]
         done = [folder / "runs" / run_id / "result.json" for run_id in planned]
         return cls(folder, tuple(read_json(path) for path in done if path.exists()), len(planned))
@@ -125,9 +126,12 @@ def ls(folder: str | Path, sql: str | None = None) -> Any:
         if sql is None:
             return runs.to_frame()[list(SHOWN)] if len(runs) else pandas.DataFrame(columns=list(SHOWN))
         try:
-            return connection.sql(sql).df()
-        except (duckdb.Error, AttributeError) as problem:
-            reason = str(problem).strip().splitlines()[0]
+            found = connection.sql(sql)
+            if found is None:
+                raise duckdb.Error("it asks for nothing")
+            return found.df()
+        except duckdb.Error as problem:
+            reason = " ".join(str(problem).split("\n\nLINE")[0].split())
             raise TableError(
                 f"the query cannot be answered: {reason}; tables are runs, metrics and packs."
             ) from problem

@@ -51,6 +51,8 @@ def sweep(
         MemscapeError: packs were lost (their workers died again and again); all other runs are finished.
     """
     budget, train = Budget.parse(budget), engines.named(engine)
+    if engine != "ray":
+        engines.devices(device)
     module = tracker(track) if track else None
     mirror = mirror_of(str(out)) if is_url(out) else None
     folder = mirror.folder if mirror else Path(out)
@@ -58,11 +60,14 @@ def sweep(
     with writing(folder):
         if mirror:
             mirror.pull("plan.json", "runs/*/*.json", "runs/*/*.parquet")
-        plan = _claimed(plan, folder)
-        if mirror:
-            mirror.push("plan.json")
+        if begun := (folder / "plan.json").exists():
+            plan = _claimed(plan, folder)
         for run in {run.data: run for run in plan.runs}.values():
             prepare(plan, run, folder)
+        if not begun:  # a text that cannot serve leaves no claim behind
+            plan = _claimed(plan, folder)
+        if mirror:
+            mirror.push("plan.json")
         waiting = [pack.pack_id for pack in plan.packs if not _done(pack, folder)]
         place = str(out) if mirror else str(folder.resolve())
         if waiting and not budget.spent:

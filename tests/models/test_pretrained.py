@@ -79,6 +79,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
     ("spec", "words"),
     [
         ("no-such-model", "cannot be loaded; expected a Hub name"),
+        ("stories260k", r"is unknown\. Did you mean 'stories260K'\?"),
         ("./nowhere", "does not exist"),
         ("nowhere.gguf", "found none"),
         ("package:no_such_package", "is not installed"),
@@ -100,7 +101,9 @@ def test_folders_and_files_of_another_kind_are_named(tmp_path):
     with pytest.raises(ModelError, match=r"is a file but not \.gguf"):
         load(str(tmp_path / "weights.bin"))
     with pytest.raises(ModelError, match=r"use float32, bfloat16 or float16"):
-        load("stories260K", dtype="int8")
+        load("stories260K", dtype="float8_e4m3fn")
+    with pytest.raises(ModelError, match="device 'tpu' asked for, but torch sees"):
+        load("stories260K", device="tpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

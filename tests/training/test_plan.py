@@ -3,9 +3,10 @@
 import pytest
 
 from memscape.errors import PlanError
-from memscape.models import scaled
-from memscape.training import Plan, RunConfig, recipes
+from memscape.models import build, scaled
+from memscape.training import Plan, RunConfig, price, recipes
 from memscape.training.plan import Pack
+from tests.training.small import small_plan
 
 
 def run(run_id, **fields):
@@ -63,3 +64,15 @@ def test_every_recipe_makes_a_plan_that_says_what_varies(name):
         rates.setdefault((r.model, r.n_tokens), set()).add(r.learning_rate)
     assert min(map(len, rates.values())) >= (2 if name == "smoke" else 3)
     assert all(role in str(plan) for role in ("scientific", "nuisance", "fixed"))
+
+
+def test_a_plan_is_priced_on_a_share_of_it(monkeypatch):
+    """What takes a calibration too long is measured on fewer members and sequences, and the time is scaled up."""
+    members = list(small_plan(batch_size=16, pack_size=4).runs)
+    shapes = []
+    monkeypatch.setattr(price, "_timed", lambda work, device: 1.0)
+    monkeypatch.setattr(price, "build", lambda model, n: shapes.append(n) or build(model, n))
+    assert price._calibrate(members, "cpu") == (1.0, 1.0 / 16)
+    monkeypatch.setattr(price, "CALIBRATED", members[0].flops / members[0].steps / 2)  # half of one member's step
+    assert price._calibrate(members, "cpu") == (8.0, 4.0 / 8)
+    assert shapes == [4, 1]

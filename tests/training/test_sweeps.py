@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from memscape.errors import FolderError, MemscapeError, PlanError
+from memscape.errors import CorpusError, FolderError, MemscapeError, PlanError
 from memscape.folder import read_json
 from memscape.training import Runs, engines, sweep, worker
 from memscape.training.worker import run_pack
@@ -55,6 +55,16 @@ def test_another_plan_is_refused(undisturbed):
     """The folder belongs to the plan that began it; the message names what differs."""
     with pytest.raises(FolderError, match="belongs to another plan"):
         sweep(small_plan(steps=130), undisturbed)
+
+
+def test_a_text_that_cannot_serve_claims_nothing(tmp_path):
+    """A mistyped corpus is refused, and the folder takes the command that was meant."""
+    (tmp_path / "short.txt").write_text("too short")
+    for corpus in ("nope.txt", str(tmp_path / "short.txt")):
+        with pytest.raises(CorpusError):
+            sweep(small_plan(corpus=corpus), tmp_path / "out")
+    assert not (tmp_path / "out" / "plan.json").exists()
+    assert sweep(small_plan(steps=2), tmp_path / "out", engine="here").complete
 
 
 def test_an_edited_corpus_is_refused(tmp_path):

@@ -1,0 +1,5 @@
+"""`python -m memscape`: the command line."""
+
+from memscape.cli import main
+
+main()
