@@ -23,6 +23,15 @@ RESULTS, OUT = ROOT / "results", ROOT / "docs" / "figures"
 INK, GREY, PALE, RULE, HOT = "#1b2733", "#667788", "#c5ced6", "#e8ecef", "#c8442b"
 BLUES = ("#93c3de", "#62a8d1", "#3b8cc0", "#226da3", "#155182", "#0b3459")
 """Small to large."""
+WORDS = "#2b74a8"
+"""The blue of words whose lines are too pale to be read."""
+DARK = dict(zip(
+    (INK, GREY, PALE, RULE, HOT, WORDS, "#fff", *BLUES),
+    ("#e9e7e1", "#a3afba", "#4b565f", "#2a3036", "#ef8d70", "#7db8dc", "#14171a",
+     "#356f93", "#4587b0", "#5f9fc8", "#7db8dc", "#a6d0ea", "#d3eaf7"),
+    strict=True,
+))  # fmt: skip
+"""Every colour by day -> by night."""
 
 Points = Iterable[tuple[float, float]]
 
@@ -90,6 +99,7 @@ class Chart:
         self, x: float, y: float, text: str, colour: str = INK, size: int = 13, anchor: str = "start", weight: int = 400
     ) -> None:
         """Write at pixels."""
+        colour = WORDS if colour in BLUES[:3] else colour
         style = f'fill="{colour}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}"'
         self.add(f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>')
 
@@ -133,6 +143,8 @@ class Chart:
         wide, high = self.size
         font = "-apple-system, 'Segoe UI', Inter, Helvetica, Arial, sans-serif"
         head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="{font}">'
+        night = "".join(f'[fill="{a}"]{{fill:{b}}}[stroke="{a}"]{{stroke:{b}}}' for a, b in DARK.items())
+        head += f"\n<style>@media (prefers-color-scheme: dark) {{{night}}}</style>"
         return "\n".join([head, f'<rect width="{wide}" height="{high}" fill="#fff"/>', *self.marks, "</svg>\n"])
 
 
@@ -170,7 +182,7 @@ def grid() -> Chart:
     chart = Chart(
         "A model learns a text by heart, until the text is too long for it",
         f"Training loss of six GPT-2 shapes on English prose, {len(runs)} runs, the best of six at each point.\n"
-        "A ring marks where a size leaves the floor by 0.1 nats.",
+        "A ring marks where a size leaves the floor by 0.1 nats. In brackets: width × layers.",
         ("unique training bytes", 6e4, 8.4e6), ("training loss, nats per byte", 0, 1.6),
         xticks={n: short(n) for n in (64e3, 128e3, 256e3, 512e3, 1e6, 2e6, 8e6)},
     )  # fmt: skip
@@ -256,7 +268,7 @@ def landscape() -> Chart:
         "The training loss rises with the data from the first: no minimum inside",
         f"One GPT-2 shape of width {runs.d_model.iloc[0]}, {scale('landscape')} scale, {runs.seed.nunique()} seeds; "
         f"equal steps: {runs.epochs.max():,.0f} passes over the least data, {runs.epochs.min():.0f} over the most.\n"
-        "Proposition 4 asks for a valley whose floor is 1, wherever D_opt lies.",
+        "Proposition 4 asks for a valley in u = ln(D / D_opt) whose floor is 1, wherever D_opt, the best size, lies.",
         ("unique training tokens", sizes.min() * 0.9, sizes.max() * 1.1), ("training loss, nats per token", 0, 5),
         xticks={n: short(n) for n in np.geomspace(sizes.min(), sizes.max(), 5)},
     )  # fmt: skip
@@ -323,7 +335,7 @@ def radius() -> Chart:
     chart = Chart(
         "States lie half as far apart as in a Gaussian, and off the predicted 0.484",
         "Distance to the nearest state of another document after the final norm, over sqrt(n); "
-        f"{scale('radius')} scale, {len(seen)} models.\n"
+        f"{scale('radius')} scale, {len(seen)} models,\nand {len(large)} at laptop scale. "
         "Lines: GPT-2 shapes trained on the same books. Dots off the lines: models of others.",
         ("width n of the model", 54, 900), ("distance / sqrt(n)", 0, 1.4),
         xticks={float(w): f"{w:g}" for w in sorted(set(seen.width))},
@@ -359,7 +371,7 @@ def openelm() -> Chart:
         f"OpenELM shapes on books, {scale('openelm')} scale; D*: held-out minus training loss falls to 0.2 nats a "
         f"token.\nDots: n = {law.n} sizes. Rings: with another seed, D to the {interval(again)}.\n"
         "Grey: the same D*, with embeddings counted in N: no square.",
-        ("D*, unique training tokens", low, high), ("N, parameters", 3.5e4, 6e6), log="xy", right=225,
+        ("D*, unique training tokens", low, high), ("N, parameters", 3.5e4, 6e6), log="xy", right=265,
         xticks={n: short(n) for n in (1e6, 2e6, 4e6, 8e6)}, yticks={n: short(n) for n in (1e5, 3e5, 1e6, 3e6)},
     )  # fmt: skip
     middle = [math.exp(sum(map(math.log, values)) / law.n) for values in zip(*crossed(law), strict=True)]
@@ -372,7 +384,7 @@ def openelm() -> Chart:
     chart.dots(crossed(again), BLUES[4], 6.5, hollow=True)
     chart.dots(crossed(law), BLUES[4], 4.5)
     chart.tags([
-        (pale[1][1], f"all: D to the {interval(counted)}", GREY),
+        (pale[1][1], f"embeddings counted: {interval(counted)}", GREY),
         (fitted[1][1], f"D to the {interval(law)}", HOT),
         (slope_1[1][1], "in proportion: D to the 1", GREY),
     ])  # fmt: skip
@@ -398,13 +410,20 @@ def architecture() -> Chart:
     answer = json.loads((RESULTS / "architecture" / "result.json").read_text())["questions"]
     names = {name.removesuffix("-capacity") for name in answer if name.endswith("-capacity")}
     rows = sorted(names, key=lambda name: -answer[f"{name}-capacity"]["measured"]["value"])
+    told = {
+        "rms": "RMSNorm",
+        "unplaced": "no positions",
+        "unnormed": "no norms",
+        "sparse": "top 4 keys",
+        "alibi": "ALiBi",
+    }
     runs = table("architecture")
     held = runs[runs.run_id.str.contains("-random-")].groupby(runs.run_id.str.split("-").str[0]).mean(numeric_only=True)
     most = held.data_bits / held.n_params_total / held.bits_per_param["base"]
     chart = Chart(
         "Most parts of a transformer leave what it holds as it was",
         f"Against the base, {scale('architecture')} scale, means of {runs.seed.nunique()} seeds with 95 % t intervals; "
-        "red: outside the grey lines, 0.9 to 1.1 times.\nDots: bits per parameter, of random tokens. "
+        "red: the whole interval outside the grey lines.\nDots: bits per parameter, of random tokens. "
         "Rings: distance between states, on text.",
         ("times the base", -0.02, 1.7), ("", 0, len(rows)), log="", yticks={}, left=110, right=40,
         xticks={x: f"{x:g}" for x in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)}, size=(880, 175 + 34 * len(rows)),
@@ -413,7 +432,7 @@ def architecture() -> Chart:
         chart.line([(x, 0), (x, len(rows))], PALE, 1.6)
     for i, name in enumerate(rows):
         y = len(rows) - 0.5 - i
-        chart.words(98, chart.at("y", y) + 4, name, INK, 13, "end")
+        chart.words(98, chart.at("y", y) + 4, told.get(name, name), INK, 13, "end")
         chart.line([(-0.02, y), (1.7, y)], RULE, 1)
         for what, up in (("capacity", 0.16), ("radius", -0.16)):
             one = answer[f"{name}-{what}"]
@@ -469,7 +488,7 @@ def z_loss() -> Chart:
         f"{scale('z-loss')} scale.\nOne dot a seed; bars: means of {len(change)} seeds.",
         ("", 0, len(names)), ("change of the training loss, nats per token", 1e-7, 0.1), log="y", left=90, right=40,
         xticks={i + 0.5: name for i, name in enumerate(names)},
-        yticks={10.0**p: {-6: "a millionth", -2: "a hundredth"}.get(p, f"1e{p}") for p in range(-7, 0)},
+        yticks={10.0**p: f"1e{p}" for p in range(-7, 0)},
     )  # fmt: skip
     chart.line([(0, 0.02), (len(names), 0.02)], HOT, 1.6, "5 4")
     chart.say((0.03, 0.02), "written down before anything ran: 0.02 or more is a move", HOT)
@@ -495,7 +514,7 @@ def billion() -> Chart:
         f"three rates and {runs.seed.nunique()} seeds.\nGrey: E + A/N^α + B/D^β at that D, fitted to {law.n} cells of "
         "N and D, 95 % profile intervals. Red: at D = 2e10.",
         ("N, parameters without embeddings", 1.7e5, 1e9), ("held-out loss, nats per byte", 1, 1.5), right=225,
-        xticks={2e5: "0.2M", 1e6: "1M", 1e7: "10M", 1e8: "100M", 1e9: "1e9"},
+        xticks={2e5: "0.2M", 1e6: "1M", 1e7: "10M", 1e8: "100M", 1e9: "1000M"},
     )  # fmt: skip
     chart.band([(n, m.low) for n, m in line], [(n, m.high) for n, m in line], PALE)
     chart.line([(n, m.value) for n, m in line], GREY)

@@ -52,14 +52,21 @@ def advise(
     `advice.json`.
     """
     n_tokens = parse_quantity(tokens)
-    if not epochs_max >= 1:
-        raise TableError(f"expected epochs_max of 1 or more, got {epochs_max}; one epoch sees every token once.")
-    if not worth > 0:
-        raise TableError(f"expected a positive worth in nats/token, got {worth}; 0.01 is the default.")
+    for name, value, good, wanted in (
+        ("tokens", n_tokens, n_tokens >= 1, "of 1 or more"),
+        ("epochs_max", epochs_max, epochs_max >= 1, "of 1 or more (one epoch sees every token once)"),
+        ("worth", worth, worth > 0, "above 0 nats/token (0.01 is the default)"),
+        ("throughput", throughput, throughput is None or throughput > 0, "above 0 tokens/s"),
+        ("price", price, price is None or price >= 0, "of 0 or more an hour"),
+    ):
+        if not good or math.isinf(value or 0):
+            raise TableError(f"expected a finite {name} {wanted}, got {value}.")
     table, known = _table(fit, source)
     ground = published(n_tokens, epochs_max) if table is None else own(table, n_tokens, epochs_max, known)
     given = [params] if isinstance(params, str | float | int) else params
     sizes = ground.near(SIZES) if given is None else np.array(sorted(parse_quantity(p) for p in given))
+    if not len(sizes):
+        raise TableError("expected one size or more to choose from, got none; name one with params='4M' (--params 4M).")
     recommended = _recommended(ground, ground.choose(sizes, worth), asked=len(sizes) == 1)
     memorise = ground.memorise(recommended["fresh_loss"].value)
     extrapolation = _extrapolation(ground, recommended["n_params"].value)
@@ -113,7 +120,7 @@ def _extrapolation(ground: Ground, n: float) -> dict[str, Any]:
     factor = max(size, data)
     if factor > LOUD:
         where = f"the corpus lies x {data:.3g} outside {ground.grid} in D, the size x {size:.3g} in N"
-        sentence = f"EXTRAPOLATED x {factor:.0f}: {where}."
+        sentence = f"EXTRAPOLATED x {factor:.3g}: {where}."
     elif factor > 1:
         sentence = f"Outside {ground.grid} by x {data:.2g} in D and x {size:.2g} in N."
     else:
@@ -127,15 +134,21 @@ def _sentence(ground: Ground, recommended: Mapping[str, Measured], memorise, ext
     floor = f", training floor {recommended['floor'].value:.3g}" if "floor" in recommended else ""
     words.append(
         f"{ground.words}: for {format_quantity(ground.n_tokens)} unique tokens train {format_quantity(n.value)} "
-        f"parameters{_between(n)} for {epochs.value:.2g} epochs; expected held-out loss {fresh.value:.3g}"
-        f"{_between(fresh)} nats/token{floor}."
+        f"parameters{_between(n)} for {_two(epochs.value)} epoch{'s' * (_two(epochs.value) != '1')}; expected held-out "
+        f"loss {fresh.value:.3g}{_between(fresh)} nats/token{floor}."
     )
     if "memorised_share" in recommended:
-        words.append(f"It will have memorised {100 * recommended['memorised_share'].value:.0f} % of the text's bits.")
+        share = _two(100 * recommended["memorised_share"].value)
+        words.append(f"It will have memorised {share} % of the text's bits.")
     if "n_params" in memorise:
         size = memorise["n_params"]
         words.append(f"Holding all of it takes {format_quantity(size.value)} parameters{_between(size)} in all.")
     return " ".join(words)
+
+
+def _two(value: float) -> str:
+    """Write a number to two significant digits."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _between(m: Measured) -> str:

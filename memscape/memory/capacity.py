@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 from scipy.stats import t as student
 from torch import Tensor
 
@@ -63,6 +64,7 @@ class Recall(BaseModel):
     left: int
     """Points the time budget did not reach; repeat the command to run them."""
 
+    @computed_field
     @property
     def sentence(self) -> str:
         """The answer in one line."""
@@ -271,28 +273,33 @@ def _extrapolated(memory: str, half: dict[int, Measured]) -> Measured:
 
 
 def _page(found: Recall) -> str:
-    """Return one HTML file: success against load, a panel a memory, and success against load and damage."""
+    """Return one HTML file: success against load, a panel a memory that was run, and by load and damage."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    titles = [f"{m}: theory {THEORY[m]}" for m in SCALE] + ["classical, n = 500: share retrieved by load and damage"]
-    page = make_subplots(rows=2, cols=2, subplot_titles=titles)
     axes = {"classical": "patterns / n", "dense": "patterns / n²", "exponential": "patterns / 2^(n/2)"}
-    for place, (memory, axis) in enumerate(axes.items()):
-        row, col = place // 2 + 1, place % 2 + 1
-        shown = 0.0 if memory == "classical" else 0.1
-        for curve in (c for c in found.curves if (c.memory, c.flipped) == (memory, shown)):
-            value, low, high = np.array([[m.value, m.low, m.high] for m in curve.success], dtype=float).reshape(-1, 3).T
+    parts: dict[str, list[Curve]] = {}
+    for curve in (c for c in found.curves if c.load):
+        part = "classical, damaged cues" if curve.memory == "classical" and curve.flipped else curve.memory
+        parts.setdefault(part, []).append(curve)
+    titles = [f"{part}: theory {THEORY[part]}" if part in THEORY else part for part in parts]
+    rows, cols = max(1, math.ceil(len(parts) / 2)), min(2, len(parts)) or 1
+    page = make_subplots(rows=rows, cols=cols, subplot_titles=titles)
+    for place, (part, curves) in enumerate(parts.items()):
+        at: dict[str, Any] = {"row": place // 2 + 1, "col": place % 2 + 1}
+        if part not in axes:
+            shares, flipped = [[m.value for m in c.success] for c in curves], [c.flipped for c in curves]
+            page.add_trace(go.Heatmap(x=curves[-1].load, y=flipped, z=shares, zmin=0, zmax=1), **at)
+            page.update_xaxes(title="patterns / n", **at)
+            page.update_yaxes(title="share of signs flipped", **at)
+            continue
+        for curve in curves:
+            value, low, high = np.array([[m.value, m.low, m.high] for m in curve.success], dtype=float).T
             bars = {"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low}
-            page.add_scatter(x=curve.load, y=value, error_y=bars, name=f"{memory}, n = {curve.n}", row=row, col=col)
-        page.update_xaxes(title=axis, type="log" if memory == "exponential" else "linear", row=row, col=col)
-        page.update_yaxes(title="share of cues retrieved", range=[0, 1.05], row=row, col=col)
-    page.add_vline(x=0.138, line_dash="dash", row=1, col=1)  # pyright: ignore[reportArgumentType]
-    grid = sorted((c for c in found.curves if c.memory == "classical" and c.flipped > 0), key=lambda c: c.flipped)
-    if grid:
-        shares = [[m.value for m in c.success] for c in grid]
-        page.add_trace(go.Heatmap(x=grid[0].load, y=[c.flipped for c in grid], z=shares, zmin=0, zmax=1), row=2, col=2)
-        page.update_xaxes(title="patterns / n", row=2, col=2)
-        page.update_yaxes(title="share of signs flipped", row=2, col=2)
-    page.update_layout(title=found.sentence, template="plotly_white", height=900)
+            page.add_scatter(x=curve.load, y=value, error_y=bars, name=f"{part}, n = {curve.n}", **at)
+        page.update_xaxes(title=axes[part], type="log" if part == "exponential" else "linear", **at)
+        page.update_yaxes(title="share of cues retrieved", range=[0, 1.05], **at)
+        if part == "classical":
+            page.add_vline(x=0.138, line_dash="dash", **at)
+    page.update_layout(title=found.sentence, template="plotly_white", height=450 * rows)
     return page.to_html(include_plotlyjs=True)

@@ -1,7 +1,7 @@
 """Does a state that was pushed away come back? Return and contraction against the size of the push, a line a layer."""
 
 from memscape.pages.citation import Sentence, join, say
-from memscape.pages.figure import Figure, anchor, columns
+from memscape.pages.figure import Figure, anchor, columns, shade
 from memscape.pages.gather import Story
 
 MEASURES = {"returned": "share of states that return", "contraction": "distance after / distance before"}
@@ -30,7 +30,7 @@ def _against_push(story: Story, profile: str, field: str, caption: Sentence | No
                 story.records,
                 **{
                     f"{key} factor": (f"{at}/pushes/*/factor", "radii"),
-                    f"{key} {field}": (f"{at}/pushes/*/{field}/value", ""),
+                    f"{key} {field}": (f"{at}/pushes/*/{field}/value", "share" if field == "returned" else ""),
                 },
             )
             if len(part) < 2:
@@ -39,7 +39,7 @@ def _against_push(story: Story, profile: str, field: str, caption: Sentence | No
             trace = {"kind": "line", "x": f"{key} factor", "y": f"{key} {field}", "marks": weights == "trained"}
             if weights == "trained":
                 label = say("{site}", site=story.records.text(f"{at}/site"))
-                trace |= {"look": f"size:{i / max(1, len(sites) - 1):.3f}", "tag": True, "label": label}
+                trace |= {"look": shade(i, len(sites)), "tag": True, "label": label}
             else:
                 trace |= {"look": "faint", "dash": "dash", "thin": True}
             traces.append(trace)

@@ -188,14 +188,12 @@ class Measure:
 
     @property
     def parts(self) -> "Sentence":
-        span = say(" [{low}, {high}]", low=self.low, high=self.high)
-        unit = say(" {unit}", unit=self.unit)
-        return Sentence("{value}{span}{unit}", {"value": self.value, "span": span or "", "unit": unit or ""})
+        return Sentence("{bare}{unit}", {"bare": self.bare, "unit": say(" {unit}", unit=self.unit) or ""})
 
     @property
     def bare(self) -> "Sentence":
         """Value and interval without the unit, where the sentence names it."""
-        span = say(" [{low}, {high}]", low=self.low, high=self.high)
+        span = say(" {span}", span=between(self.low, self.high))
         return Sentence("{value}{span}", {"value": self.value, "span": span or ""})
 
     @property
@@ -244,6 +242,13 @@ class Sentence:
         return found
 
 
+def between(low: Cited | None, high: Cited | None) -> Sentence | None:
+    """Return [low, high], [above low] or [below high] where the other end is open; None without any."""
+    return (
+        say("[{low}, {high}]", low=low, high=high) or say("[above {low}]", low=low) or say("[below {high}]", high=high)
+    )
+
+
 def say(words: str, **values: Any) -> Sentence | None:
     """Return the sentence, or None when one of its values is missing: a page leaves out what a folder does not have."""
     return None if any(value is None for value in values.values()) else Sentence(words, values)
@@ -261,6 +266,8 @@ def join(between: str, parts: list[Any]) -> Sentence | None:
 def shown(value: Any, style: str) -> str:
     """Return `value` as a person reads it: `sig3` three significant digits, `count` 4.2 M, `percent`, `fixed3`, `text`.
 
+    `short3` drops zeros at the end, for numbers that were chosen. Below the precision of a computation stands 0.
+
     >>> shown(4_210_000, "count"), shown(0.0313, "percent"), shown(-2.5, "sig3")
     ('4.21\u202fM', '3.1\u202f%', '−2.50')
     """
@@ -268,9 +275,12 @@ def shown(value: Any, style: str) -> str:
         return str(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if abs(value) < 1e-12:
+        value = 0
     if style == "percent":
-        text = f"{100 * value:.0f}" if abs(value) >= 0.0995 else f"{100 * value:.2g}"
-        return _signed(text if "e" not in text else "0") + "\u202f%"
+        return _signed(f"{100 * value:.0f}" if abs(value) >= 0.0995 else f"{100 * value:.2g}") + "\u202f%"
+    if style.startswith("short"):
+        return _signed(f"{value:.{style[5:]}g}")
     if style.startswith("fixed"):
         return _signed(f"{value:,.{style[5:]}f}")
     if style == "count":
@@ -285,6 +295,8 @@ def _signed(text: str) -> str:
 def _significant(value: float, digits: int) -> str:
     if value == 0 or (float(value).is_integer() and abs(value) < 1e6):
         return f"{value:,.0f}"
+    if abs(value) < 1e-3:
+        digits = 2
     rounded = float(f"{value:.{digits - 1}e}")
     exponent = math.floor(math.log10(abs(rounded)))
     if exponent < -4 or exponent > 8:

@@ -22,8 +22,10 @@ def descent(story: Story, profile: str) -> Figure | None:
     )
     if not {"depth", "model", "straight"} <= set(data):
         return None
-    common = {"kind": "line", "x": "depth", "tag": True, "marks": True}
-    band = {"kind": "band", "x": "depth", "low": "model low", "high": "model high", "look": "accent"}
+    # Every layer is read through the final norm, which has no step of its own.
+    steps = {"x": "depth", "rows": list(range(len(data["model"].values)))}
+    common = steps | {"kind": "line", "tag": True, "marks": True}
+    band = steps | {"kind": "band", "low": "model low", "high": "model high", "look": "accent"}
     traces = [
         *([band] if "model low" in data else []),
         *([common | {"y": "untrained", "look": "mute", "label": "untrained"}] if "untrained" in data else []),
@@ -47,7 +49,10 @@ def descent(story: Story, profile: str) -> Figure | None:
             ),
         ],
     )
-    axes = {"x": {"title": "depth (layers)"}, "y": {"title": f"energy ({unit})" if unit else "energy"}}
+    axes = {
+        "x": {"title": "depth: the embedding, then the layers"},
+        "y": {"title": f"energy ({unit})" if unit else "energy"},
+    }
     return Figure(anchor("descent", profile), "Energy along the way", caption or Sentence(""), data, traces, axes)
 
 
@@ -69,8 +74,7 @@ def landscape(story: Story, profile: str) -> Figure | None:
         traces.append({"kind": "peaks", "x": "pattern x", "y": "pattern y", "look": "second"})
     caption = say(
         "The energy around three stored states of {model} (dots), in their plane: from {low} at the lowest point "
-        "drawn to {high} at "
-        "the highest.{beta} Drag to turn it, or use the arrow keys.",
+        "drawn to {high} at the highest.{beta} Drag to turn it, or use the arrow keys.",
         model=story.model(profile) or "the model",
         low=story.records.number(f"{base}/energy/*/*", "sig2", "min"),
         high=story.records.number(f"{base}/energy/*/*", "sig2", "max"),

@@ -70,25 +70,17 @@ class Table:
     name: str
     headings: list[tuple[str, bool]]
     """Heading and whether the column holds words."""
-    rows: Sequence[Sequence[Cited | Sentence | None]]
+    rows: Sequence[Sequence[Cited | Measure | Sentence | None]]
 
-    @classmethod
-    def of_measures(
-        cls,
-        name: str,
-        before: tuple[str, ...],
-        value: str,
-        rows: Sequence[tuple[Sequence[Cited | Sentence | None], Measure | None, Sequence[Cited | None]]],
-        after: dict[str, bool] | None = None,
-    ) -> "Table | None":
-        """Return a table of measures, each with the ends of its interval, or None without rows.
 
-        A row is cells of words, the measure, and further cells, whose headings `after` says whether they hold words.
-        """
-        ends = {value: False, "low": False, "high": False}
-        headings = [(h, True) for h in before] + list((ends | (after or {})).items())
-        cells = [[*words, *((m.value, m.low, m.high) if m else (None,) * 3), *more] for words, m, more in rows]
-        return cls(name, headings, cells) if rows else None
+def table(name: str, headings: dict[str, bool], rows: Sequence[Sequence[Any]]) -> Table | None:
+    """Return the table with its headings (and whether each column holds words), or None without rows."""
+    return Table(name, list(headings.items()), rows) if rows else None
+
+
+def shade(place: int, of: int) -> str:
+    """Return the look of one line among `of`: the later, the deeper."""
+    return f"size:{place / max(1, of - 1):.3f}"
 
 
 def columns(records: Records, **wanted: tuple[str, ...]) -> dict[str, Column]:

@@ -15,20 +15,24 @@ PATTERNS = ("*.json", "runs/*/result.json", "probe/*/profile.json")
 """Where results lie in a folder; `verdict.json` is what a report itself writes."""
 RUNS = "runs/*/result.json"
 OWN = "verdict.json"
+PICTURE = "figure.svg"
 
 
 class Tried(NamedTuple):
     """One quantity that an experiment measured."""
 
     source: str
-    claim: Cited | None
-    """The claim it speaks to, if any."""
+    name: Cited
+    """The claim it speaks to, or the question's own name."""
+    asked: Cited | None
+    """What was written down before the run, in a sentence."""
     quantity: Cited | None
     measured: Measure | None
     style: str
     """How its numbers are shown."""
     outcome: str
     """In a word, or empty."""
+    of_claim: bool
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Story:
     """Paths of the finished runs, in the order of their names."""
     damaged: tuple[str, ...]
     """Files that were there but could not be read."""
+    picture: bytes | None = None
+    """The drawing of an experiment, an SVG."""
 
     def has(self, file: str) -> bool:
         return file in self.records.files
@@ -65,16 +71,22 @@ class Story:
         found = []
         for id, trials in (self.records.first("result.json#/claims") or {}).items():
             source = f"result.json#/claims/{step(id)}"
-            found += [self._tried(f"{source}/{i}", Cited(id, source, "key")) for i in range(len(trials))]
+            found += [self._tried(f"{source}/{i}", Cited(id, source, "key"), True) for i in range(len(trials))]
         questions = self.records.first("result.json#/questions") or {}
-        return found + [self._tried(f"result.json#/questions/{step(name)}", None) for name in questions]
+        places = {name: f"result.json#/questions/{step(name)}" for name in questions}
+        return found + [self._tried(source, Cited(name, source, "key"), False) for name, source in places.items()]
 
-    def _tried(self, source: str, claim: Cited | None) -> Tried:
-        records = self.records
-        style = "percent" if str(records.first(f"{source}/measured/unit")).startswith("share") else "sig3"
-        outcome = str(records.first(f"{source}/outcome") or "").removeprefix("empirical: ")
-        measured = records.measured(f"{source}/measured", style)
-        return Tried(source, claim, records.text(f"{source}/quantity"), measured, style, outcome)
+    def _tried(self, source: str, name: Cited, of_claim: bool) -> Tried:
+        records, quantity = self.records, self.records.text(f"{source}/quantity")
+        words = [str(records.first(f"{source}/measured/unit")), str(quantity)]
+        share = any(text.startswith("share") for text in words)
+        written = "criteria.json#/criteria"
+        asked = {c.get("quantity"): f"{written}/{i}/sentence" for i, c in enumerate(records.first(written) or [])}
+        return Tried(
+            source, name, records.text(asked.get(quantity and quantity.value, "")), quantity,
+            records.measured(f"{source}/measured", style := "percent" if share else "sig3"), style,
+            str(records.first(f"{source}/outcome") or "").removeprefix("empirical: "), of_claim,
+        )  # fmt: skip
 
     def run_values(self, name: str) -> list:
         """Return one value of every finished run, in the order of `runs`."""
@@ -118,4 +130,5 @@ def gather(folder: Path) -> Story:
             f"that can "
             f"be read; run `memscape study --out {folder}` or another memscape command first."
         )
-    return Story(Records(files), profiles, runs, tuple(damaged))
+    drawing = folder / PICTURE
+    return Story(Records(files), profiles, runs, tuple(damaged), drawing.read_bytes() if drawing.is_file() else None)

@@ -5,7 +5,7 @@ bits of data, with the plateau of a full model. Of runs that differ only in lear
 """
 
 from memscape.pages.citation import Sentence, join, say
-from memscape.pages.figure import Figure, columns
+from memscape.pages.figure import Figure, columns, shade
 from memscape.pages.gather import RUNS, Story
 
 SEEN = {"converged", "finished", "budget", None}
@@ -74,7 +74,7 @@ def losses(story: Story) -> Figure | None:
             "kind": "line",
             "x": "n_tokens",
             "rows": rows,
-            "look": _shade(place, len(sizes)),
+            "look": shade(place, len(sizes)),
             "marks": True,
             "hover": {"run": "run_id"},
         }
@@ -112,8 +112,8 @@ def _loss_caption(story: Story, cells: dict[tuple[float, float], int], held: str
                 when=", at its lowest along the run" if held == "best_fresh_loss" else "",
             ),
             say(
-                "At {size} parameters the gap between them goes from {first} nats per token on {few} tokens to "
-                "{last} on {many}.",
+                "At {size} parameters the gap between held-out and training loss goes from {first} nats per token on "
+                "{few} tokens to {last} on {many}.",
                 size=number(f"{few}#/n_params", "count"),
                 first=number(f"{few}#/{held} | {few}#/train_loss", "sig3", "difference"),
                 few=number(f"{few}#/n_tokens", "count"),
@@ -167,7 +167,7 @@ def capacity(story: Story) -> Figure | None:
         data |= columns(story.records, plateau=(f"{RUNS}#/n_params_total | {per_param}/value", "bits", "product"))
     for place, size in enumerate(sizes):
         rows = sorted((i for (n, _), i in cells.items() if n == size), key=lambda i: data["data_bits"].values[i])
-        look = _shade(place, len(sizes))
+        look = shade(place, len(sizes))
         name = say("{size}", size=story.records.number(f"{story.runs[rows[0]]}#/n_params", "count"))
         traces.append(
             {
@@ -195,14 +195,15 @@ def capacity(story: Story) -> Figure | None:
                 }
             )
     bits = story.records.measured(per_param) if per_param else None
+    plateaus = data["plateau"].values if "plateau" in data else []
+    reached = any(stored[i] > 0.8 * plateaus[i] for i in cells.values() if plateaus and plateaus[i])
+    firm = per_param and story.records.first(f"{per_param.split('/params/')[0]}/outcome/name") == "converged"
+    full = "; where a line bends to its dotted plateau the model is full" if firm and reached else ""
+    full = full or ("; dotted: the plateaus of the fit" if plateaus else "")
     caption = join(
         " ",
         [
-            say(
-                "Each line is a model size. On the diagonal a model holds all of its training text; where a line "
-                "bends to its dotted "
-                "plateau the model is full."
-            ),
+            say("Each line is a model size. On the diagonal a model holds all of its training text{full}.", full=full),
             say(
                 "The fitted plateau is {bits} bits per parameter, embeddings counted ({note}).",
                 bits=bits and bits.bare,
@@ -218,8 +219,3 @@ def capacity(story: Story) -> Figure | None:
     return Figure(
         "capacity", "What the models hold of it", caption or Sentence(""), data, traces, axes, 480, "parameters"
     )
-
-
-def _shade(place: int, of: int) -> str:
-    """Return the colour of a size: the larger the model, the deeper."""
-    return f"size:{place / max(1, of - 1):.3f}"

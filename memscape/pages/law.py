@@ -6,7 +6,7 @@ A fit carries its own curve (points with intervals, lines with bands, references
 from dataclasses import replace
 
 from memscape.pages.citation import Sentence, join, say
-from memscape.pages.figure import Column, Figure, columns
+from memscape.pages.figure import Column, Figure, columns, shade
 from memscape.pages.gather import Story
 
 
@@ -59,18 +59,18 @@ def curve(
             if f"{key} x" not in part or f"{key} y" not in part:
                 continue
             data |= part
-            shade = _shade(lines, i) if kind == "lines" else "ink" if line.get("inside") else look
+            paint = _shade(lines, i) if kind == "lines" else "ink" if line.get("inside") else look
             trace = {
                 "kind": "line",
                 "x": f"{key} x",
                 "y": f"{key} y",
-                "look": shade,
+                "look": paint,
                 "tag": True,
                 "label": say("{text}", text=_name(story, at, line)),
             }
             if f"{key} low" in part and f"{key} high" in part:
                 traces.append(
-                    {"kind": "band", "x": f"{key} x", "low": f"{key} low", "high": f"{key} high", "look": shade}
+                    {"kind": "band", "x": f"{key} x", "low": f"{key} low", "high": f"{key} high", "look": paint}
                 )
             traces.append(trace | ({"dash": "dot", "thin": True, "aside": True} if kind == "references" else {}))
     points = columns(
@@ -110,16 +110,21 @@ def _shade(lines: list[dict], place: int) -> str:
     sizes = sorted({line["n_params"] for line in lines if line.get("n_params")})
     if len(sizes) < 2 or not lines[place].get("n_params"):
         return "accent"
-    return f"size:{sizes.index(lines[place]['n_params']) / (len(sizes) - 1):.3f}"
+    return shade(sizes.index(lines[place]["n_params"]), len(sizes))
 
 
 def advised(story: Story) -> Figure | None:
     """The held-out loss each size would reach on this text, and the size that is recommended."""
     base = "advice.json#/recommended"
+    drawn = story.records.first("advice.json#/curve/lines/0/low")
+    size, loss = story.records.measured(f"{base}/n_params", "count"), story.records.measured(f"{base}/fresh_loss")
     caption = say(
-        "The size we would train is {size}; it should reach {loss} nats per token ({note}).",
-        size=story.records.number(f"{base}/n_params/value", "count"),
-        loss=(loss := story.records.measured(f"{base}/fresh_loss")) and loss.bare,
+        "Line: the loss that the law expects at each size{band}. Dot and cross: the size we would train, {size} "
+        "({how}), and the loss it should reach, {loss} nats per token ({note}), an interval along each axis.",
+        band=(drawn and "; band: where it would lie were the law fitted again to resampled runs") or "",
+        size=size and size.bare,
+        how=size and size.interval,
+        loss=loss and loss.bare,
         note=loss and loss.note,
     )
     figure = curve(story, "advice.json#", "advised", "What each size would reach on this text", caption)
@@ -157,18 +162,19 @@ def ranking(story: Story) -> Figure | None:
     hover = {key.upper(): key for key in ("aic", "bic") if key in data}
     trace = {"kind": "bars", "x": "heldout_error", "y": "law", "rows": keep, "look": "accent", "hover": hover}
     best, worst = (f"fit.json#/ranking/{keep[i]}" for i in (0, -1))
+    law = story.records.text(f"{best}/law")
+    no_law = law is not None and law.value.startswith("no law")
     caption = say(
         "Shown the smaller runs only, {best} predicts the largest with an error of {error} in the logarithm of "
-        "the loss; {worst} "
-        "with {worst_error}. Scored on {n} points that no fit saw.",
-        best=story.records.text(f"{best}/law"),
+        "the loss; {worst} with {worst_error}. Scored on {n} points that no fit saw.",
+        best=Sentence("the nearest run, without any law,") if no_law else law,
         error=story.records.number(f"{best}/heldout_error"),
         worst=story.records.text(f"{worst}/law"),
         worst_error=story.records.number(f"{worst}/heldout_error"),
         n=story.records.number(f"{best}/n_heldout", "count"),
     )
     axes = {
-        "x": {"title": "held-out error of ln(loss), rms", "scale": "log"},
+        "x": {"title": "rms error of ln(loss)", "scale": "log"},
         "y": {"scale": "category"},
     }
     return Figure(

@@ -6,7 +6,7 @@ The answer of a privacy review: extraction with its reference and canaries, memb
 from dataclasses import dataclass
 
 from memscape.pages.citation import Cited, Sentence, join, say, step
-from memscape.pages.figure import Table
+from memscape.pages.figure import Table, table
 from memscape.pages.gather import Story
 
 
@@ -16,7 +16,7 @@ class Memorised:
 
     answer: Sentence
     tables: list[Table]
-    limits: list[Cited]
+    limits: list[Cited | Sentence]
 
 
 def memorised(story: Story, profile: str) -> Memorised | None:
@@ -25,9 +25,12 @@ def memorised(story: Story, profile: str) -> Memorised | None:
     if answer is None:
         return None
     tables = [_spans(story, profile), _canaries(story, profile), _scores(story, profile)]
-    limits = story.records.first(f"{profile}#/extraction/cannot_say") or []
-    told = [story.records.text(f"{profile}#/extraction/cannot_say/{i}") for i in range(len(limits))]
-    return Memorised(answer, [table for table in tables if table], [line for line in told if line])
+    said = story.records.first(f"{profile}#/extraction/cannot_say") or []
+    alone = not story.records.has(f"{profile}#/extraction/reference")
+    places = [i for i, line in enumerate(said) if not (alone and "the reference" in line)]
+    told = [story.records.text(f"{profile}#/extraction/cannot_say/{i}") for i in places]
+    lacks = Sentence("No reference text was read: what any good model would guess is not told from what was learnt.")
+    return Memorised(answer, [it for it in tables if it], [*filter(None, told), *([lacks] if alone and said else [])])
 
 
 def _extraction(story: Story, profile: str) -> Sentence | None:
@@ -79,24 +82,23 @@ def _spans(story: Story, profile: str) -> Table | None:
         ]
         for i in range(len(records.first(base) or []))
     ]
-    headings = [("document", True), ("tokens", False), ("prompt", True), ("repeated by heart", True)]
-    return Table("spans", headings, rows) if rows else None
+    return table("spans", {"document": True, "tokens": False, "prompt": True, "repeated by heart": True}, rows)
 
 
 def _canaries(story: Story, profile: str) -> Table | None:
     base, records, told = f"{profile}#/extraction/canaries", story.records, story.records.text
     rows = [
-        ([told(f"{at}/canary")], records.measured(f"{at}/exposure"), [records.number(f"{at}/most")])
+        [told(f"{at}/canary"), records.measured(f"{at}/exposure"), records.number(f"{at}/most")]
         for at in (f"{base}/{i}" for i in range(len(records.first(base) or [])))
     ]
-    return Table.of_measures("canaries", ("canary",), "exposure (bits)", rows, {"largest possible": False})
+    return table("canaries", {"canary": True, "exposure": False, "largest possible": False}, rows)
 
 
 def _scores(story: Story, profile: str) -> Table | None:
     base, records = f"{profile}#/membership/scores", story.records
     rows = [
-        ([Cited(name, at, "key")], records.measured(at, "fixed3"), [])
+        [Cited(name, at, "key"), (score := records.measured(at, "fixed3")) and score.bare]
         for name in records.first(base) or {}
         if records.has(at := f"{base}/{step(name)}")
     ]
-    return Table.of_measures("membership", ("score",), "AUROC", rows)
+    return table("membership", {"score": True, "AUROC": False}, rows)

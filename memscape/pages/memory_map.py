@@ -4,6 +4,8 @@ Layers against instruments, each cell beside its null; and each instrument by de
 e) (arXiv 2405.08707, section 4.2) and its nulls.
 """
 
+from typing import Any
+
 from memscape.pages.citation import Sentence, join, named, say, step
 from memscape.pages.figure import Column, Figure, anchor, columns, label
 from memscape.pages.gather import Story
@@ -15,6 +17,20 @@ WHAT = {
     "gaussian": "Gaussian vectors with the same mean and deviation of every coordinate",
     "inner_gaussian": "Gaussian vectors with the same mean and covariance",
 }
+NAMES = {
+    "separation_dot": "separation, dot product",
+    "dimension_ml": "dimension, likelihood",
+    "participation": "directions of the variance",
+    "attention_agreement": "attention to the nearest key",
+    "attention_bias": "attention off distance",
+    "attention_effective": "keys a query mixes",
+    "memories": "memories a token calls",
+    "contraction": "what is left of a push",
+    "growth": "growth with states stored",
+    "duplicates": "exact copies",
+    "overlap": "balls that meet",
+}
+"""Instruments whose field needs other words."""
 LOOK = {"trained": "accent", "untrained": "mute", "predicted": "second"}
 FIRST = (
     "radius",
@@ -28,6 +44,8 @@ FIRST = (
 )
 """Instruments whose curves stand open on the page, in this order; all others are a click away."""
 
+
+DEPTH = "embedding to final norm"
 
 MEANING = {
     "radius": "Half the distance from a state to the nearest state of another document.",
@@ -64,6 +82,10 @@ def instruments(story: Story, profile: str) -> list[str]:
     return [name for name in FIRST if name in found] + [name for name in found if name not in FIRST]
 
 
+def _called(instrument: str, source: str) -> Any:
+    return NAMES.get(instrument) or named(instrument, source)
+
+
 def shown_nulls(story: Story, profile: str) -> tuple[str, str]:
     """Return the nulls that get a map: untrained weights, and the Gaussian that shares most with the model."""
     correlated = any(story.records.values(f"{profile}#/layers/*/*/inner_gaussian/value"))
@@ -88,7 +110,7 @@ def heat_map(story: Story, profile: str, null: str) -> Figure | None:
     trace = {
         "kind": "heat",
         "x": "depth",
-        "y": [label(named(name, f"{profile}#/layers/0/{step(name)}")) for name in rows],
+        "y": [label(_called(name, f"{profile}#/layers/0/{step(name)}")) for name in rows],
         "z": rows,
         "hover": {
             "site": "site",
@@ -98,13 +120,13 @@ def heat_map(story: Story, profile: str, null: str) -> Figure | None:
     }
     caption = say(
         "Each cell sets one layer of {model} beside {null}: blue where the trained model lies lower, ochre where it "
-        "lies higher. {strongest}",
+        "lies higher, blank where it was not measured or both are zero. {strongest}",
         model=story.model(profile) or "the model",
         null=WHAT[null],
         strongest=_strongest(story, profile, rows, null) or "",
     )
     title = f"Layers and instruments against {'untrained weights' if null == 'untrained' else 'Gaussian vectors'}"
-    axes = {"x": {"title": "depth (layers)"}, "y": {"scale": "category"}}
+    axes = {"x": {"title": DEPTH}, "y": {"scale": "category"}}
     height = 110 + 26 * len(rows)
     return Figure(anchor(f"map-{null}", profile), title, caption or Sentence(""), data, [trace], axes, height)
 
@@ -123,7 +145,7 @@ def _strongest(story: Story, profile: str, rows: list[str], null: str) -> Senten
     cell = f"{profile}#/layers/{i}/{step(instrument)}"
     return say(
         "Farthest apart is the {instrument} at {site}: {trained} against {null}.",
-        instrument=named(instrument, cell),
+        instrument=_called(instrument, cell),
         site=story.records.text(f"{profile}#/layers/{i}/site"),
         trained=story.records.number(f"{cell}/trained/value"),
         null=story.records.number(f"{cell}/{null}/value"),
@@ -147,10 +169,11 @@ def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
     if "trained" not in data or "depth" not in data:
         return None
     words = {"trained": "trained", **NULLS, "predicted": "predicted"}
-    traces = []
+    log, traces = _wide(data) and not unit.startswith("share"), []
     for name in [n for n in (*NULLS, "predicted", "trained") if n in data]:
-        # Some instruments stand at a few layers only: their points are joined over the gaps.
-        common = {"x": "depth", "rows": [i for i, value in enumerate(data[name].values) if value is not None]}
+        # Some instruments stand at a few layers only: their points are joined over the gaps. A logarithm has no zero.
+        known = [i for i, value in enumerate(data[name].values) if value is not None and (value > 0 or not log)]
+        common = {"x": "depth", "rows": known}
         if f"{name} low" in data and name == "trained":
             traces.append(common | {"kind": "band", "low": "trained low", "high": "trained high", "look": "accent"})
         look = {"look": LOOK.get(name, "faint"), "label": words[name], "tag": True, "hover": {"at": "site"}}
@@ -160,15 +183,16 @@ def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
     last = max(i for i, value in enumerate(data["trained"].values) if value is not None)
     cell = f"{profile}#/layers/{last}/{step(instrument)}"
     site = story.records.text(f"{profile}#/layers/{last}/site")
+    name = _called(instrument, cell)
     unit_text = records.text(f"{cell}/trained/unit") if unit else None
     caption = join(
         " ",
         [
             Sentence(MEANING.get(instrument, "")) if instrument in MEANING else None,
             say(
-                "At {site} the trained model has {trained}{null}{predicted}.",
+                "At {site} it is {trained}{null}{predicted}.",
                 site=site,
-                trained=records.measured(f"{cell}/trained", style),
+                trained=(trained := records.measured(f"{cell}/trained", style)) and trained.bare,
                 null=join(
                     "",
                     [
@@ -183,13 +207,10 @@ def depth_curve(story: Story, profile: str, instrument: str) -> Figure | None:
         ],
     )
     axes = {
-        "x": {"title": "depth (layers)"},
-        "y": {
-            "title": say("{name} ({unit})", name=named(instrument, cell), unit=unit_text) or named(instrument, cell),
-            "scale": "log" if _wide(data) and style != "percent" else "linear",
-        },
+        "x": {"title": DEPTH},
+        "y": {"title": say("{name} ({unit})", name=name, unit=unit_text) or name, "scale": "log" if log else "linear"},
     }
-    title = say("{name} by layer", name=named(instrument, cell)) or Sentence("By layer")
+    title = say("{name} by layer", name=name) or Sentence("By layer")
     return Figure(anchor(instrument, profile), title, caption or title, data, traces, axes)
 
 

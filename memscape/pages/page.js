@@ -20,8 +20,8 @@
     const [p, q] = [a, b].map((c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16)));
     return `rgb(${p.map((v, i) => Math.round(v + (q[i] - v) * t)).join(",")})`;
   };
-  const look = (name = "accent") => {
-    if (name.startsWith("size:")) return mix(colour("size-a"), colour("size-b"), Number(name.slice(5)));
+  const look = (name = "accent", from = "size-a") => {
+    if (name.startsWith("size:")) return mix(colour(from), colour("size-b"), Number(name.slice(5)));
     return colour({ mute: "soft" }[name] ?? name);
   };
   const words = (label) => (label ?? []).map((part) => (typeof part === "string" ? part : part.text)).join("");
@@ -36,10 +36,12 @@
     try { return !!document.createElement("canvas").getContext("webgl"); } catch { return false; }
   })();
 
+  const isShare = (spec, name) => !!spec.columns[name]?.unit.startsWith("share");
   function hoverText(spec, trace, i, fields) {
     const lines = fields.filter(([, name]) => spec.columns[name]).map(([title, name]) => {
-      const unit = spec.columns[name].unit;
-      return `${clean(title)}: ${clean(round(spec.columns[name].values[i]))}${unit ? " " + clean(unit) : ""}`;
+      const { unit, values } = spec.columns[name];
+      const [value, of] = isShare(spec, name) && values[i] !== null ? [100 * values[i], `%${unit.slice(5)}`] : [values[i], unit];
+      return `${clean(title)}: ${clean(round(value))}${of ? " " + clean(of) : ""}`;
     });
     return [clean(words(trace.label)), ...lines].filter(Boolean).join("<br>");
   }
@@ -71,7 +73,7 @@
       const paint = look(t.look);
       const fields = [[t.x.replaceAll("_", " "), t.x], ...Object.entries(t.hover ?? {})];
       return [{
-        type: "scatter", mode: "markers", x: pick(spec, t.x, rows), y: pick(spec, t.y, rows), marker: { color: paint, size: 11 },
+        type: "scatter", mode: "markers", x: pick(spec, t.x, rows), y: pick(spec, t.y, rows), marker: { color: paint, size: 11 }, cliponaxis: false,
         text: rows.map((i) => hoverText(spec, t, i, fields)), hoverinfo: "text", ...ends(spec, t, rows, paint, "x", t.low, t.high),
       }];
     },
@@ -95,7 +97,8 @@
       const cell = (make) => ys.map((y) => xs.map((x) => (place.has(`${x},${y}`) ? make(place.get(`${x},${y}`)) : null)));
       return [{ type: "heatmap", x: xs, y: ys, z: cell((i) => pick(spec, t.z)[i]), text: cell((i) => hoverText(spec, t, i, fields)), hoverinfo: "text",
         xgap: 1, ygap: 1, colorscale: [[0, colour("middle")], [1, colour("low")]],
-        colorbar: { orientation: "h", thickness: 8, len: 0.5, x: 1, xanchor: "right", y: 1, yanchor: "bottom", outlinewidth: 0, nticks: 4, tickangle: 0 } }];
+        colorbar: { orientation: "h", thickness: 8, len: 0.5, x: 1, xanchor: "right", y: 1, yanchor: "bottom", outlinewidth: 0, nticks: 4, tickangle: 0,
+          tickformat: isShare(spec, t.z) ? ",.0%" : undefined } }];
     },
     surface(spec, t) {
       const [x, y] = [pick(spec, t.x), pick(spec, t.y)];
@@ -190,6 +193,7 @@
       const { title, scale, zero } = spec.axes[name] ?? {};
       const made = { title: { text: words(title), standoff: 10 }, gridcolor: colour("rule"), zeroline: !!zero, zerolinecolor: colour("faint"), linecolor: colour("faint"),
         ticks: "outside", ticklen: 4, tickcolor: colour("faint"), automargin: true, exponentformat: "SI", nticks: narrow ? 5 : 9 };
+      if (spec.traces.some((t) => isShare(spec, t[name]))) made.tickformat = ",.0%";
       return { ...made, ...(scale === "log" ? logAxis(spec, name, name === "x" ? width - right - 60 : height - 60) : { type: scale ?? "linear" }) };
     };
     const base = { font, paper_bgcolor: colour("paper"), plot_bgcolor: colour("paper"), showlegend: false, hovermode: "closest", dragmode: false,
@@ -197,7 +201,8 @@
       hoverlabel: { bgcolor: colour("lift"), bordercolor: colour("rule"), font: { ...font, color: colour("ink") }, align: "left" } };
     if (spec.axes.z && hasWebGL) {
       const wall = (name) => ({ title: { text: words(spec.axes[name].title) }, gridcolor: colour("rule"), zeroline: false, showbackground: false, nticks: 5 });
-      const camera = plotOf(spec)?._fullLayout?.scene?.camera ?? { eye: { x: 1.12, y: -1.3, z: 0.82 }, center: { x: 0, y: 0, z: -0.14 } };
+      const far = narrow ? 1.5 : 1; // a phone sees all of it
+      const camera = plotOf(spec)?._fullLayout?.scene?.camera ?? { eye: { x: 1.12 * far, y: -1.3 * far, z: 0.82 * far }, center: { x: 0, y: 0, z: -0.14 } };
       return { ...base, dragmode: "orbit", margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { xaxis: wall("x"), yaxis: wall("y"), zaxis: wall("z"),
         aspectratio: { x: 1.15, y: 1.15, z: 0.6 }, camera } };
     }
@@ -245,7 +250,7 @@
     for (let i = 1; i < edge.length; i += 1) edge[i].place = Math.max(edge[i].place, edge[i - 1].place + size * 1.28);
     const drift = edge.reduce((sum, one, i) => sum + one.place - wanted[i], 0) / (edge.length || 1);
     const over = Math.max(0, ...edge.map((one) => one.place - drift - yaxis._length - 4));
-    const common = (t) => ({ showarrow: false, text: clean(words(t.label)), font: { color: look(t.look), size } });
+    const common = (t) => ({ showarrow: false, text: clean(words(t.label)), font: { color: look(t.look, "tag-a"), size } }); // words need more contrast than lines
     const annotations = edge.map(({ t, place }) => ({ ...common(t), xref: "paper", x: 1, xanchor: "left", xshift: 8, yref: "paper", y: 1, yanchor: "middle",
       yshift: -(place - drift - over), align: "left" }));
     annotations.push(...out.map(({ t, x, top }, i) => ({ ...common(t), xref: "paper", x: 0, xanchor: "right", xshift: Math.max(x - 6, 90), yref: "paper", y: top ? 1 : 0,

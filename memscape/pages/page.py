@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from memscape.errors import MemscapeError
 from memscape.folder import write_json, write_whole
-from memscape.pages import grid, law, sections, trajectory
+from memscape.pages import grid, law, recall, sections, trajectory
 from memscape.pages.gather import OWN, Story, gather
 from memscape.pages.verdict import Verdict, verdict
 
@@ -51,19 +51,22 @@ def render(story: Story, answer: Verdict) -> str:
     probes = [sections.probe(story, profile) for profile in story.profiles]
     law_figures = [f for f in (law.frontier(story), law.ranking(story), law.residuals(story)) if f]
     grid_figures = [f for f in (grid.losses(story), grid.capacity(story)) if f]
-    advice, trajectories = sections.advice(story), trajectory.figures(story)
+    advice, trajectories, recalled = sections.advice(story), trajectory.figures(story), recall.figures(story)
     drawn = (
         law_figures
         or grid_figures
         or (advice and advice["figure"])
         or trajectories
+        or recalled
         or any(probe["halves"] or probe["wholes"] for probe in probes)
     )
+    picture = story.picture and "data:image/svg+xml;base64," + base64.b64encode(story.picture).decode()
     return environment.get_template("page.html.j2").render(
         story=story,
         verdict=answer,
         probes=probes,
         trajectory=trajectories,
+        recall=recalled,
         checkpoints=trajectory.losses(story),
         grid=grid_figures,
         law=law_figures,
@@ -71,6 +74,7 @@ def render(story: Story, answer: Verdict) -> str:
         advice=advice,
         claims=sections.claims(story),
         experiment=sections.experiment(story),
+        picture=picture,
         runs=sections.runs(story),
         command=sections.command(story),
         provenance=sections.provenance(story),

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from memscape.pages import basins, energy, heads, law, memorised, memory_map, text
-from memscape.pages.citation import Cited, Sentence, join, named, say, step
-from memscape.pages.figure import Table
+from memscape.pages.citation import Cited, Sentence, between, join, named, say, step
+from memscape.pages.figure import Table, table
 from memscape.pages.gather import Story
 
 RUN_COLUMNS = {
@@ -14,7 +14,7 @@ RUN_COLUMNS = {
     "n_params": ("parameters", "count"),
     "n_tokens": ("unique tokens", "count"),
     "epochs": ("epochs", "sig3"),
-    "learning_rate": ("rate", "sig2"),
+    "learning_rate": ("learning rate", "sig2"),
     "train_loss": ("train loss", "fixed3"),
     "fresh_loss": ("held-out loss", "fixed3"),
     "best_fresh_loss": ("lowest held-out", "fixed3"),
@@ -41,6 +41,7 @@ CHIPS = {
 }
 """How a claim's status begins -> the look of its chip."""
 
+GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "kappa": "κ"}
 
 TOLD = (
     "plan.json",
@@ -51,6 +52,8 @@ TOLD = (
     "trajectory.json",
     "result.json",
     "criteria.json",
+    "recall.json",
+    "points.json",
 )
 """Files with a section of their own, or, like a plan, without news beside the runs."""
 
@@ -99,18 +102,26 @@ def probe(story: Story, profile: str) -> dict[str, Any]:
 
 
 def laws(story: Story) -> Table | None:
-    """Parameters of every fitted law with their intervals."""
+    """Every fitted law with its parameters and their intervals."""
     rows, told = [], story.records.text
     for name, fit in (story.records.first("fit.json#/laws") or {}).items():
         base = f"fit.json#/laws/{step(name)}"
-        for param in fit.get("params") or {}:
-            if measure := story.records.measured(at := f"{base}/params/{step(param)}"):
-                n, outcome = story.records.number(f"{base}/n", "count"), told(f"{base}/outcome/name")
-                words = [told(f"{base}/law"), told(f"{base}/formula"), Cited(param, at, "key")]
-                rows.append((words, measure, [measure.unit, n, outcome]))
-    return Table.of_measures(
-        "laws", ("law", "formula", "parameter"), "value", rows, {"unit": True, "n": False, "outcome": True}
-    )
+        places = {param: f"{base}/params/{step(param)}" for param in fit.get("params") or {}}
+        params = [
+            say("{name} = {value}", name=_symbol(param, at), value=story.records.measured(at))
+            for param, at in places.items()
+        ]
+        n, outcome = story.records.number(f"{base}/n", "count"), told(f"{base}/outcome/name")
+        rows.append([told(f"{base}/law"), told(f"{base}/formula"), join("; ", params), n, outcome])
+    return table("laws", {"law": True, "formula": True, "parameters": True, "n": False, "outcome": True}, rows)
+
+
+def _symbol(param: str, source: str) -> Cited | Sentence:
+    """Return the name of a parameter as its formula has it; one with digits is cited."""
+    symbol = param
+    for word, letter in GREEK.items():
+        symbol = symbol.replace(word, letter)
+    return Cited(param, source, "key") if any(c.isdigit() for c in param) else Sentence(symbol)
 
 
 def advice(story: Story) -> dict[str, Any] | None:
@@ -199,14 +210,13 @@ def experiment(story: Story) -> dict[str, Any] | None:
         return None
     records, rows, told = story.records, [], []
     for trial in story.trials():
-        true = [records.number(f"{trial.source}/{end}", trial.style) for end in ("low", "high")]
-        words = [trial.claim, Sentence(trial.outcome), trial.quantity]
-        rows.append((words, trial.measured, [records.text(f"{trial.source}/measured/unit"), *true]))
+        style = "percent" if trial.style == "percent" else "short3"
+        true = between(*(records.number(f"{trial.source}/{end}", style) for end in ("low", "high")))
+        rows.append([trial.name, trial.asked, trial.quantity, true, trial.measured, Sentence(trial.outcome)])
         told.append(records.text(f"{trial.source}/sentence"))
-    after = {"unit": True, "true from": False, "to": False}
-    table = Table.of_measures("experiment", ("claim", "outcome", "quantity"), "measured", rows, after)
+    headings = {"of": True, "asked": True, "quantity": True, "true in": False, "measured": False, "outcome": True}
     once = {sentence.value: sentence for sentence in told if sentence}  # a trial may speak to several claims
-    return {"told": list(once.values()), "table": table}
+    return {"told": list(once.values()), "table": table("experiment", headings, rows)}
 
 
 def runs(story: Story) -> Table | None:
@@ -231,25 +241,34 @@ def command(story: Story) -> Sentence | None:
     for file in ("provenance.json", "result.json"):
         if story.has(file):
             return say("{whole}", whole=told(f"{file}#/command"))
-    if story.has("probe.json"):
-        corpus = told("profile.json#/corpus/spec")
-        return say("memscape probe {model} --corpus {corpus}", model=told("probe.json#/model"), corpus=corpus)
-    return None
+    options = [
+        say(f"--{name} {{value}}", value=told(f"probe.json#/{name}"))
+        for name in ("limit", "context", "queries", "nulls", "seed", "dtype", "revision")
+    ]
+    asked = story.records.values("probe.json#/instruments/*")
+    names = [told(f"probe.json#/instruments/{i}") for i in range(len(asked))]
+    return say(
+        "memscape probe {model} --corpus {corpus} {options}",
+        model=told("probe.json#/model"),
+        corpus=told("profile.json#/corpus/spec") or told("profile.json#/corpus/name"),
+        options=join(" ", [*options, say("--instruments {names}", names=join(",", names))]),
+    )
 
 
 def provenance(story: Story) -> list[tuple[str | Cited, list[tuple[Sentence, Any]]]]:
     """Return what the folder's own files say of settings, versions, seeds, time and machine; other files come last."""
     titles = {
-        "study.json": "Study",
-        "provenance.json": "Versions",
-        "probe.json": "Probe",
-        "timing.json": "Time and machine (times in seconds)",
+        "study.json#": "Study",
+        "provenance.json#": "Versions",
+        "result.json#/versions": "Versions",
+        "probe.json#": "Probe",
+        "timing.json#": "Time and machine (times in seconds)",
     }
-    others = [file for file in story.records.files if "/" not in file and file not in (*titles, *TOLD)]
+    shown = {source.split("#")[0] for source in titles}
+    others = [f"{file}#" for file in story.records.files if "/" not in file and file not in (*shown, *TOLD)]
     found = [
-        (titles.get(file) or Cited(file, file, "file"), list(_leaves(story, f"{file}#", story.records.files[file], [])))
-        for file in (*titles, *others)
-        if story.has(file)
+        (titles.get(at) or Cited(at[:-1], at[:-1], "file"), list(_leaves(story, at, story.records.first(at) or {}, [])))
+        for at in (*titles, *others)
     ]
     return [(title, facts) for title, facts in found if facts]
 
@@ -260,8 +279,9 @@ def _leaves(story: Story, source: str, content: dict[str, Any], names: list[Any]
         at = f"{source}/{step(key)}"
         path = [*names, named(key, at)]
         if isinstance(value, dict) and not {"value", "unit"} <= set(value):
-            yield from _leaves(story, at, value, path)
+            yield from _leaves(story, at, value, names if key.endswith("seconds") else path)
         elif not isinstance(value, list):
-            fact = story.records.measured(at) if isinstance(value, dict) else story.records.text(at)
+            whole, style = not isinstance(value, dict | float), "sig2" if isinstance(value, float) else "sig3"
+            fact = story.records.text(at) if whole else story.records.measured(at, style)
             if fact and (name := join(" ", path)):
                 yield name, fact

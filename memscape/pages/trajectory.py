@@ -1,7 +1,7 @@
 """What changes over training? One instrument a figure, by depth, a line a checkpoint."""
 
 from memscape.pages.citation import named, say, step
-from memscape.pages.figure import Figure, Table, columns
+from memscape.pages.figure import Figure, Table, columns, shade, table
 from memscape.pages.gather import Story
 
 FILE = "trajectory.json"
@@ -22,10 +22,8 @@ def figures(story: Story) -> list[Figure]:
             if part:
                 data |= part
                 label = say("{name}", name=story.records.text(f"{FILE}#/checkpoints/{i}/name"))
-                look = f"size:{i / max(1, len(checkpoints or []) - 1):.3f}"
-                traces.append(
-                    {"kind": "line", "x": "site", "y": key, "look": look, "marks": True, "tag": True, "label": label}
-                )
+                look = {"look": shade(i, len(checkpoints or [])), "marks": True, "tag": True, "label": label}
+                traces.append({"kind": "line", "x": "site", "y": key} | look)
         caption = say("The {name} at each site, a line a checkpoint, the later the deeper.", name=name)
         title = say("{name} over training", name=name)
         if traces and caption and title:
@@ -39,8 +37,8 @@ def losses(story: Story) -> Table | None:
     records = story.records
     count = len(records.first(f"{FILE}#/checkpoints") or []) if story.has(FILE) else 0
     rows = [
-        ([records.text(f"{at}/name")], measure, [])
+        [records.text(f"{at}/name"), measure]
         for at in (f"{FILE}#/checkpoints/{i}" for i in range(count))
         if (measure := records.measured(f"{at}/loss"))
     ]
-    return Table.of_measures("trajectory", ("checkpoint",), "loss (nats/token)", rows)
+    return table("trajectory", {"checkpoint": True, "loss": False}, rows)

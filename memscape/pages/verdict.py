@@ -1,19 +1,16 @@
 """What is the answer? Three to five cards in plain words, with numbers and intervals, from whatever a folder holds.
 
-The first line is what a reader takes home. It says "extrapolated x k" when the advice lies far outside the grid; a card
+The first line is what a reader takes home. It says "extrapolated × k" when the advice lies far outside the grid; a card
 says "cannot tell" where the exponent cannot be told.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from memscape.pages.citation import Cited, Measure, Sentence, join, say
+from memscape.pages.citation import Cited, Measure, Sentence, between, join, say
 from memscape.pages.gather import RUNS, Story
 
 MOST_CARDS = 5
-
-MOST_TRIALS = 4
-"""Of an experiment's trials, the first; its table has them all."""
 
 WIDE = 100.0
 """A size known to no better than this factor is a guess, and is called one."""
@@ -77,6 +74,7 @@ def verdict(story: Story) -> Verdict:
 def _headline(story: Story) -> Sentence:
     number, model = story.records.number, story.profiles[0] if story.profiles else ""
     size = story.records.measured("advice.json#/recommended/n_params", "count")
+    epochs = number("advice.json#/recommended/epochs/value", "sig2")
     candidates = [
         say(
             "on {tokens} tokens these runs cannot tell the size; their best guess is {size} parameters.",
@@ -86,13 +84,14 @@ def _headline(story: Story) -> Sentence:
         if size
         else None,
         say(
-            "on {tokens} tokens, train {size} parameters for {epochs} epochs.",
+            f"on {{tokens}} tokens, train {{size}} parameters for {{epochs}} epoch{'s' * (str(epochs) != '1')}.",
             tokens=number("advice.json#/tokens", "count"),
             size=size and size.value,
-            epochs=number("advice.json#/recommended/epochs/value", "sig2"),
+            epochs=epochs,
         ),
-        say("{question}", question=story.records.text("result.json#/question")),
+        _outcome(story),
         say("{sentence}", sentence=story.records.text("fit.json#/sentence")),
+        say("{sentence}", sentence=story.records.text("recall.json#/sentence")),
         say(
             "{model} reads this text at {loss} nats per token; the same words shuffled cost it {shuffled}.",
             model=story.model(model),
@@ -124,7 +123,7 @@ def _warning(story: Story) -> Sentence | None:
     factor = story.records.number("advice.json#/extrapolation/factor", "sig2")
     if factor is None:
         return say("{sentence}", sentence=story.records.text("advice.json#/extrapolation/sentence"))
-    return say("extrapolated x {factor}", factor=factor) if factor.value > LOUD else None
+    return say("extrapolated × {factor}", factor=factor) if factor.value > LOUD else None
 
 
 def _bare(measure: Measure | None) -> Sentence | None:
@@ -145,8 +144,8 @@ def _size(story: Story) -> Card | None:
         " ",
         [
             say("Best guess {size} parameters.", size=size.value) if _wide(size) else None,
-            say("Between {low} and {high}.", low=size.low, high=size.high) or say("From {basis}.", basis=size.interval),
-            say("We would train it for {epochs} epochs.", epochs=_bare(records.measured(f"{base}/epochs", "sig2"))),
+            say("Interval {span}.", span=between(size.low, size.high)) or say("From {basis}.", basis=size.interval),
+            say("Passes over the text: {epochs}.", epochs=_bare(records.measured(f"{base}/epochs", "sig2"))),
             say("Expect a held-out loss of {loss} nats per token.", loss=_bare(records.measured(f"{base}/fresh_loss"))),
             say(
                 "It would memorise {share} of the text.",
@@ -167,16 +166,40 @@ def _size(story: Story) -> Card | None:
 
 
 def _trials(story: Story) -> list[Card]:
-    """What an experiment measured, and whether the claim stands."""
+    """What an experiment measured, and whether it stands: claims first, then what failed."""
     cards = []
-    for _, claim, quantity, measured, _, outcome in story.trials()[:MOST_TRIALS]:
-        if measured is None or quantity is None or not outcome:
+    for trial in sorted(story.trials(), key=lambda trial: (not trial.of_claim, trial.outcome != "contradicted")):
+        measured = trial.measured
+        if measured is None or trial.quantity is None or not trial.outcome:
             continue
-        title = say(f"{{claim}}: {outcome}", claim=claim) or Sentence(outcome.capitalize())
-        told = say("{quantity}; {low} to {high}", quantity=quantity, low=measured.low, high=measured.high)
-        text = join("; ", [told or say("{quantity}", quantity=quantity), measured.note]) or Sentence("")
-        cards.append(Card(title, measured.value, measured.unit or "", text, "undecided" in outcome))
+        told = join(", ", [trial.quantity, between(measured.low, measured.high), measured.interval])
+        text = join(" ", [say("“{asked}” Measured:", asked=trial.asked), told])
+        title = Sentence(f"{{name}}: {trial.outcome}", {"name": trial.name})
+        cards.append(Card(title, measured.value, measured.unit or "", text or title, "undecided" in trial.outcome))
     return cards
+
+
+def _outcome(story: Story) -> Sentence | None:
+    """What became of each claim of an experiment, by all of its trials, and how many of its own questions stand."""
+    claims: dict[str, list] = {}
+    for trial in story.trials():
+        if trial.of_claim:
+            claims.setdefault(trial.name.value, []).append(trial)
+    parts = []
+    for trials in claims.values():
+        words = {trial.outcome for trial in trials}
+        word = "contradicted" if "contradicted" in words else words.pop() if len(words) == 1 else "undecided"
+        parts.append(Sentence(f"{{claim}}: {word}", {"claim": trials[0].name}))
+    source = "result.json#/questions/*/outcome"
+    counts = [
+        say(f"{{n}} {word}", n=story.records.number(source, "count", f"where=empirical: {word}"))
+        for word in ("contradicted", "undecided at this scale", "supported")
+        if f"empirical: {word}" in story.records.values(source)
+    ]
+    n = story.records.number(source, "count", "count")
+    words = f"{{n}} {'further ' if claims else ''}question{'s' * (str(n) != '1')}: {{counts}}"
+    parts.append(say(words, n=n, counts=join(", ", counts)))
+    return say("{outcome}.", outcome=join("; ", parts))
 
 
 def _exponent(story: Story) -> Card | None:
@@ -204,7 +227,7 @@ def _capacity(story: Story) -> Card | None:
         [
             say(
                 "Where these models are full, by the fit{span}.",
-                span=say(": {low} to {high}", low=bits.low, high=bits.high) or "",
+                span=say(": {span}", span=between(bits.low, bits.high)) or "",
             ),
             None if firm else say("Not firm: {why}", why=story.records.text(f"{law}/outcome/sentence")),
             say(
@@ -236,8 +259,9 @@ def _probe(story: Story) -> Card | None:
                 shuffled=_bare(records.measured(f"{profile}#/loss/shuffled")),
             ),
             say(
-                "In its last layer half the distance to the nearest other state is {radius}; untrained weights give "
+                "At the {site} half the distance to the nearest other state is {radius}; untrained weights give "
                 "{untrained}, theory predicts {predicted}.",
+                site=records.text(f"{profile}#/layers/{last}/site"),
                 radius=records.number(f"{cell}/trained/value"),
                 untrained=records.number(f"{cell}/untrained/value"),
                 predicted=records.number(f"{cell}/predicted"),
@@ -289,16 +313,18 @@ def _claims(story: Story) -> Card | None:
     holds = number(status, "count", "where=holds")
     text = say(
         "{corrected} more hold with a correction, {refuted} are refuted by a counterexample, {implied} do not "
-        "follow; {open} wait for an experiment.",
+        "follow; experiments support {supported} and contradict {contradicted}; still open: {open}.",
         corrected=number(status, "count", "starts=holds with"),
         refuted=number(status, "count", "starts=refuted"),
         implied=number(status, "count", "starts=not implied"),
-        open=number(status, "count", "starts=empirical: untested"),
+        supported=number(status, "count", "where=empirical: supported"),
+        contradicted=number(status, "count", "where=empirical: contradicted"),
+        open=number(status, "count", "starts=empirical: un"),
     )
     if not (n and holds and text):
         return None
     return Card(
-        Sentence("Does the paper hold"), say("{holds} of {n}", holds=holds, n=n) or holds, "claims, as stated", text
+        Sentence("Does the paper hold?"), say("{holds} of {n}", holds=holds, n=n) or holds, "claims, as stated", text
     )
 
 

@@ -4,6 +4,7 @@
 2.0
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -33,7 +34,8 @@ class Measured(BaseModel):
     """What `low` and `high` are: `95 % bootstrap over documents`, `range of 3 seeds`, `95 % profile`."""
 
     def __str__(self) -> str:
-        span = "" if self.low is None or self.high is None else f" [{self.low:.4g}, {self.high:.4g}]"
+        low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
+        span = "" if self.low is self.high is None else f" [{low:.4g}, {high:.4g}]".replace("inf", "∞")
         unit = "" if self.unit == "1" else f" {self.unit}"
         return f"{self.value:.4g}{span}{unit} (n = {self.n}; {self.interval})"
 

@@ -128,7 +128,7 @@ def pretended(monkeypatch, look_up):
 
 
 def test_a_recording_keeps_what_its_graph_reads(pretended):
-    """Tables are alive as long as the recording is, and gone with it; other tokens give the losses of their own pass."""
+    """Tables live as long as the recording, and go with it; other tokens give the logits of their own pass."""
     model = tiny("gpt2").bfloat16().eval()
     tokens = torch.from_numpy(some_contexts().tokens_CT1[:, :-1])
     kept, other = torch.arange(4), tokens.flip(0)
@@ -138,7 +138,8 @@ def test_a_recording_keeps_what_its_graph_reads(pretended):
         return {"logits": model(input_ids=tokens, use_cache=False).logits[:, kept]}
 
     recorded = replay.record(run, model, tokens, kept)
-    pretended.update(work=lambda: run(*recorded.given), found=recorded.found)
+    given = recorded.given
+    pretended.update(work=lambda: run(*given), found=recorded.found)
     assert torch.equal(recorded(other, kept)["logits"], run(other, kept)["logits"])
     alive = [weakref.ref(table) for table in recorded.tables.values()]
     gc.collect()

@@ -8,7 +8,7 @@ import numpy as np
 
 from memscape.folder import write_json
 
-PARTS = ("study", "runs", "fit", "advice", "probe", "audit", "experiment")
+PARTS = ("study", "runs", "fit", "advice", "probe", "audit", "experiment", "recall")
 SIZES = (5_120, 14_336, 36_864, 98_304)
 TOKENS = (4_096, 8_192, 16_384, 32_768, 65_536)
 VOCAB = 512
@@ -48,6 +48,10 @@ def make(
         write_json(folder / "audit.json", {"claims": _CLAIMS})
     if "experiment" in parts:
         write_json(folder / "result.json", _EXPERIMENT)
+        write_json(folder / "criteria.json", {"criteria": [{"quantity": _TRIAL["quantity"], "sentence": _ASKED}]})
+        (folder / "figure.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
+    if "recall" in parts:
+        write_json(folder / "recall.json", _recall())
     if "study" in parts:
         write_json(
             folder / "study.json",
@@ -384,6 +388,18 @@ def _extraction() -> dict[str, Any]:
     }
 
 
+def _recall() -> dict[str, Any]:
+    success = [measured(value, "share of cues", 16, 0.05, "95 % bootstrap over 16 networks") for value in (0.9, 0.2)]
+    curve = {"memory": "dense", "flipped": 0.1, "load": [0.03, 0.09], "n_patterns": [30, 90], "success": success}
+    return {
+        "curves": [curve | {"n": 40}, curve | {"n": 60}, {"memory": "classical", "n": 500, "load": [], "success": []}],
+        "capacity": {"dense": measured(1.9, "1", 3, 0.2)},
+        "theory": {"dense": "a multiple of n^2"},
+        "sentence": "Half of the cues return: dense up to n^1.900.",
+        "left": 6,
+    }
+
+
 def _trajectory() -> dict[str, Any]:
     radius = [measured(3.0 + i, "distance", 16, 0.2) for i in range(3)]
     return {
@@ -549,6 +565,7 @@ _CLAIMS = [
 ]
 
 
+_ASKED = "No training loss goes under 1."
 _TRIAL = {
     "quantity": "training loss of models that repeat 512 lines",
     "measured": measured(0.52, "nats/token", 2, 0.26, "95 % t interval over 2 seeds"),
@@ -560,6 +577,8 @@ _TRIAL = {
 _EXPERIMENT = {
     "experiment": "question-formation",
     "scale": "laptop",
+    "setting": {"seed": 1},
+    "versions": {"torch": "2.13.0"},
     "question": "Is the loss of 1 a bound?",
     "claims": {"C27": [_TRIAL]},
     "questions": {"near 1": _TRIAL | {"measured": measured(0.98, "share of lines", 4, 0.01)}},

@@ -174,6 +174,9 @@ def _differs(folder: Path, text: str, cited: dict[str, str]) -> list[str]:
         return [f"{source} does not resolve: {problem!r}"]
     if len(values) != 1 or values[0] is None:
         return [f"{source} resolves to {len(values)} values, shown as {text!r}"]
+    if style == "last":  # words without a digit before it
+        before, _, text = text.rpartition(" ")
+        style, text = "text", before if re.search(r"\d", before) else text
     if style == "text":
         return (
             []

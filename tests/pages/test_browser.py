@@ -95,7 +95,7 @@ def test_sections_are_reached_by_their_links_and_by_keyboard(visit):
     links = visit.page.eval_on_selector_all(
         "nav.sections a", "all => all.map(a => [a.hash, !!document.querySelector(a.hash)])"
     )
-    assert len(links) == 9
+    assert len(links) == 10
     assert all(there for _, there in links)
     visit.page.locator("nav.sections a[href='#claims']").click()
     visit.page.wait_for_function("Math.abs(document.querySelector('#claims').getBoundingClientRect().top) < 200")

@@ -41,9 +41,9 @@ def test_a_missing_number_is_none_and_so_is_its_sentence():
     assert join(" ", [None, None]) is None
 
 
-def test_a_measured_number_shows_no_interval_that_it_has_not():
-    """An interval with one open end is not printed as if it were known."""
-    assert str(RECORDS.measured("fit.json#/gamma")) == "1.90"
+def test_a_measured_number_shows_the_end_that_it_has():
+    """An interval with one open end is not printed as if both were known, nor as if there were none."""
+    assert str(RECORDS.measured("fit.json#/gamma")) == "1.90 [below 2.40]"
 
 
 def test_a_digit_among_the_words_is_refused():
@@ -77,7 +77,10 @@ def test_text_from_a_file_is_escaped():
         (2.5, "sig3", "2.50"),
         (-52.3561, "sig4", "−52.36"),
         (6.0, "sig2", "6"),
-        (4.4e-16, "sig2", "4.4e−16"),
+        (4.4e-16, "sig2", "0"),
+        (0.000_123_4, "sig3", "0.00012"),
+        (-2.36e-5, "percent", "−0.0024\u202f%"),
+        (0.9, "short3", "0.9"),
         (0.0866, "sig3", "0.0866"),
         (3.3649, "fixed3", "3.365"),
         (True, "sig3", "yes"),

@@ -9,6 +9,7 @@ import pytest
 from memscape.errors import FolderError
 from memscape.pages import gather, report
 from memscape.pages.grid import best_cells
+from memscape.pages.memory_map import depth_curve
 from tests.pages.example import PARTS, make, measured
 from tests.pages.provenance import problems
 
@@ -19,6 +20,7 @@ SECTIONS = {
     "advice": ("advice",),
     "audit": ("claims",),
     "experiment": ("experiment",),
+    "recall": ("recall",),
 }
 
 
@@ -39,7 +41,37 @@ def test_an_experiment_opens_with_what_became_of_its_claims(tmp_path):
     first = page[page.index('<ul class="cards">') : page.index("</header>")]
     assert ">C27</data>: contradicted" in first
     assert ">0.520</data>" in first
+    assert "“<data" in first, "the claim's own words"
     assert page.count("contradicted") > first.count("contradicted")
+    assert ">C27</data>: contradicted; <data" in page[page.index("<h1>") : page.index("</h1>")]
+    assert re.search(r"<title[^>]*>memscape: question-formation, laptop scale, seed 1</title>", page)
+
+
+def test_an_experiment_shows_its_drawing_as_a_picture(tmp_path):
+    """Inside the page, where no script of it can run."""
+    page = report(make(tmp_path, ("experiment",))).read_text()
+    assert '<img class="picture" src="data:image/svg+xml;base64,' in page
+    assert "alert(1)" not in page
+    assert "plotly" not in page[page.index("<footer>") :].split("</footer>")[0]
+
+
+def test_a_zero_has_no_place_on_a_logarithmic_axis(tmp_path):
+    """Copies of one token lie zero apart at the embedding: no line falls out of the picture there."""
+    folder = make(tmp_path, ("probe",)) / "probe" / "SmolLM2-135M"
+    profile = json.loads((folder / "profile.json").read_text())
+    profile["layers"][0]["radius"]["trained"] = measured(0.0, "distance", 16, 0.0)
+    (folder / "profile.json").write_text(json.dumps(profile))
+    figure = depth_curve(gather(folder), "profile.json", "radius")
+    assert figure.axes["y"]["scale"] == "log"
+    rows = {trace["y"]: trace["rows"] for trace in figure.traces if trace["kind"] == "line"}
+    assert (rows["trained"][0], rows["untrained"][0]) == (1, 0)
+
+
+def test_a_memory_that_was_not_run_has_no_figure(tmp_path):
+    """`memscape recall` may be stopped: what was reached is drawn."""
+    page = report(make(tmp_path, ("recall",))).read_text()
+    assert 'id="recall-dense"' in page
+    assert "recall-classical" not in page
 
 
 def test_an_exponent_left_open_still_makes_an_honest_page(tmp_path):

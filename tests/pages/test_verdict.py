@@ -13,7 +13,7 @@ def test_the_first_line_says_how_far_the_advice_is_extrapolated(study):
     assert (
         str(verdict(gather(study)))
         .splitlines()[0]
-        .startswith("extrapolated x 46: on 3\u202fM tokens, train 4.21\u202fM parameters")
+        .startswith("extrapolated × 46: on 3\u202fM tokens, train 4.21\u202fM parameters")
     )
 
 
@@ -32,7 +32,7 @@ def test_a_size_known_to_no_better_than_a_hundredfold_is_called_a_guess(tmp_path
     answer = verdict(gather(folder))
     assert "cannot tell the size" in str(answer).splitlines()[0]
     assert answer.cards[0].unsure
-    assert "7,300 and 14\u202fB" in str(answer.cards[0].text)
+    assert "[7,300, 14\u202fB]" in str(answer.cards[0].text)
 
 
 def test_a_capacity_that_the_fit_does_not_pin_down_is_marked(tmp_path):
