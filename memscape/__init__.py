@@ -26,12 +26,22 @@ _ROOM_OF = {
     "study": "experiments",
     "reproduce": "experiments",
     "report": "pages",
+    **dict.fromkeys(
+        ("MemscapeError", "CorpusError", "FolderError", "ModelError", "PlanError", "ShapeError", "TableError"), "errors"
+    ),
 }
 """Public name -> the room that defines it."""
 
 
 if TYPE_CHECKING:
     from memscape.claims import audit as audit
+    from memscape.errors import CorpusError as CorpusError
+    from memscape.errors import FolderError as FolderError
+    from memscape.errors import MemscapeError as MemscapeError
+    from memscape.errors import ModelError as ModelError
+    from memscape.errors import PlanError as PlanError
+    from memscape.errors import ShapeError as ShapeError
+    from memscape.errors import TableError as TableError
     from memscape.experiments import reproduce as reproduce
     from memscape.experiments import study as study
     from memscape.instruments import probe as probe

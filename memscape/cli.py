@@ -7,6 +7,7 @@ user's making told in one line, 2 wrong usage. Rooms are imported inside the com
 import json
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -235,7 +236,7 @@ def sweep(
 
 @app.command(short_help="Fit the laws of size, data and memory to runs.")
 def fit(
-    source: Annotated[Path, typer.Argument(help="A result folder, or a table of runs: .csv, .parquet, .json.")],
+    source: Annotated[Path, typer.Argument(help="A result folder, or a table of runs: .csv, .parquet, .jsonl, .json.")],
     law: Annotated[str | None, typer.Option("--law", help="One law; all that the table can tell, by default.")] = None,
     column: Annotated[
         list[str] | None, typer.Option("--column", help="Name a column: n_params=N, n_tokens=D, ...")
@@ -267,7 +268,10 @@ def advise(
     epochs_max: Annotated[float, typer.Option("--epochs-max", help="Most passes over the data.")] = 40,
     params: Annotated[str | None, typer.Option("--params", help="Judge this size instead of choosing one: 4M.")] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", help="Folder whose fit.json to use; published laws without.")
+        Path | None, typer.Option("--from", help="Result folder, or a table of runs; published laws without.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="Name a column of it: n_params=N, n_tokens=D, ...")
     ] = None,
     gpu: Annotated[str | None, typer.Option("--gpu", help="Price the training on this GPU, e.g. h100.")] = None,
     throughput: Annotated[float | None, typer.Option("--throughput", help="Its measured tokens/s.")] = None,
@@ -283,6 +287,10 @@ def advise(
     from memscape.laws import advise
 
     out, cost = source if source and source.is_dir() else None, {"gpu": gpu, "throughput": throughput, "price": price}
+    if column and source:
+        from memscape.laws.table import RunTable
+
+        source = RunTable.read(source, columns=_pairs(column))
     _show(advise(tokens=tokens, epochs_max=epochs_max, params=params, source=source, out=out, **cost), as_json)
 
 
@@ -434,6 +442,8 @@ def _pairs(options: list[str] | None) -> dict[str, str]:
     pairs = [option.partition("=") for option in options or []]
     if wrong := [name for name, equals, _ in pairs if not equals]:
         raise PlanError(f"expected NAME=COLUMN, got {wrong[0]!r}; for example --column n_params=N.")
+    if twice := [name for name, n in Counter(name for name, _, _ in pairs).items() if n > 1]:
+        raise PlanError(f"expected each name once, got --column {twice[0]}=... again; leave one out.")
     return {name: column for name, _, column in pairs}
 
 

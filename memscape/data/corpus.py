@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-from memscape.data.documents import Document, pieces, read_documents, records
+from memscape.data.documents import SPECS, Document, pieces, read_documents, records
 from memscape.data.question_formation import SHIPPED_LINES, read_lines
 from memscape.errors import CorpusError
 
@@ -123,11 +123,13 @@ def open_corpus(spec: str | Path | Corpus, *, limit: int | None = None) -> Corpu
     name = str(spec)
     if limit is not None and limit < 1:
         raise CorpusError(f"limit={limit} reads nothing; expected a number of bytes above 0.")
+    if not name.strip():
+        raise CorpusError(f"expected a corpus, got an empty name; write one of: {SPECS}.")
     kind, _, rest = name.partition(":")
     if kind == "random":
-        if not rest.isdecimal() or int(rest) < 2:
+        if not (rest.isdecimal() and len(rest) <= 7 and 2 <= int(rest) <= 1 << 20):
             raise CorpusError(
-                f"{name!r} names no random corpus; write random:V with at least 2 tokens, as in random:64."
+                f"{name!r} names no random corpus; write random:V with 2 to 1,048,576 tokens, as in random:64."
             )
         return Corpus(name, (), "random", int(rest))
     if kind == "question-formation":

@@ -4,9 +4,11 @@
 ['tale, piece 1', 'tale, piece 2', 'tale, piece 3']
 """
 
+import codecs
 import gzip
 import json
 import lzma
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -53,15 +55,19 @@ def read_documents(path: Path) -> Iterator[Document]:
         CorpusError: missing, empty, damaged, of unknown suffix, not UTF-8 (names the byte), or without `text`.
     """
     path = Path(path)
+    try:
+        files, size = _files(path) if path.is_dir() else [], path.stat().st_size
+    except OSError as problem:
+        missing = isinstance(problem, FileNotFoundError | NotADirectoryError)
+        why = "does not exist" if missing else f"cannot be opened ({problem.strerror})"
+        expected = f"expected a file or folder of text that you may read, or one of: {SPECS}"
+        raise CorpusError(f"{problem.filename or path} {why}; {expected}.") from problem
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.is_file() and _suffix(f) in SUFFIXES and f.name[0] != ".")
         if not files:
             raise CorpusError(f"{path} holds no file to read; expected {_known()}.")
         for file in files:
             yield from read_documents(file)
-    elif not path.exists():
-        raise CorpusError(f"{path} does not exist; expected a file or folder of text, or one of: {SPECS}.")
-    elif path.stat().st_size == 0:
+    elif size == 0:
         raise CorpusError(f"{path} is empty; expected text.")
     elif _suffix(path) == ".parquet":
         yield from _read_parquet(path)
@@ -76,19 +82,21 @@ def read_documents(path: Path) -> Iterator[Document]:
 def read_text(path: Path) -> str:
     """Return the text of one `.txt` or `.jsonl` file, unpacked; line ends become `\\n`."""
     try:
-        with PACKED.get(path.suffix, open)(path, "rb") as file:
+        with PACKED.get(path.suffix.lower(), open)(path, "rb") as file:
             content = file.read()
+    except PermissionError as problem:
+        raise CorpusError(f"{path} may not be read ({problem.strerror}); allow it with chmod, or copy it.") from problem
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as problem:
         raise CorpusError(f"{path} cannot be read ({problem}); fetch or pack it again.") from problem
-    zero = content.find(0)
-    if zero >= 0:
+    wide, zero = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)), content.find(0)
+    if zero >= 0 and not wide:
         raise CorpusError(f"{path} is not text: byte 0x00 at offset {zero:,}; expected UTF-8 text.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise CorpusError(
             f"{path} is not UTF-8: byte 0x{content[problem.start]:02x} at offset {problem.start:,}; "
-            "convert it, for example with iconv -f latin1 -t utf-8."
+            f"convert it, for example with iconv -f {'utf-16' if wide else 'latin1'} -t utf-8."
         ) from problem
     if not text.strip():
         raise CorpusError(f"{path} is empty; expected text.")
@@ -150,7 +158,8 @@ def _read_parquet(path: Path) -> Iterator[Document]:
             first += len(rows)
     except (pyarrow.ArrowException, OSError) as problem:
         raise CorpusError(
-            f"{path} cannot be read as Parquet ({str(problem).splitlines()[0]}); fetch it again."
+            f"{path} cannot be read as Parquet ({str(problem).splitlines()[0]}); check its permissions, "
+            "or fetch it again."
         ) from problem
 
 
@@ -158,6 +167,9 @@ def records(rows: Iterable[dict], where: str, first: int = 1) -> Iterator[Docume
     """Yield the documents of records: `text`, if there `title` (or `name`) and `author`; blank texts are skipped."""
     for number, row in enumerate(rows, first):
         text = row.get("text")
+        if "text" in row and not isinstance(text, str):
+            got = json.dumps(text, default=repr)[:40]
+            raise CorpusError(f"{where}: the 'text' of record {number} is {got}; expected words: leave the record out.")
         if not isinstance(text, str):
             raise CorpusError(f"{where} has no 'text' field; it has {', '.join(map(str, row)) or 'none'}; rename one.")
         if text.strip():
@@ -167,9 +179,19 @@ def records(rows: Iterable[dict], where: str, first: int = 1) -> Iterator[Docume
             yield Document(str(title), whole, None if author is None else str(author))
 
 
+def _files(folder: Path) -> list[Path]:
+    """Return the readable files of a folder in the order of their names; a part that may not be searched is refused."""
+
+    def refuse(problem: OSError):
+        raise problem
+
+    every = (Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return sorted(f for f in every if _suffix(f) in SUFFIXES and f.name[0] != "." and f.is_file())
+
+
 def _suffix(path: Path) -> str:
-    """The suffix that says the format, without the packing."""
-    return (path.with_suffix("") if path.suffix in PACKED else path).suffix
+    """The suffix that says the format, without the packing, in small letters."""
+    return (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
 
 
 def _known() -> str:

@@ -9,6 +9,7 @@ a model fed with it can learn the language and memorise nothing.
 True
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -32,11 +33,17 @@ WORDS = sorted({word for words in QUESTION_FORMATION.classes.values() for word i
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a file (also .gz, .xz), each checked against the grammar; CorpusError shows a wrong one."""
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # False where the name is no name
         raise CorpusError(f"{path} does not exist; expected a file of lines 'sentence . decl|quest<TAB>output'.")
     lines = read_text(path).splitlines()
-    for text in lines:
-        read_line(text)
+    for number, text in enumerate(lines, 1):
+        try:
+            read_line(text)
+        except (CorpusError, ValueError) as problem:  # ValueError: a line of no words
+            why = str(problem) if text.strip() else "it is blank; leave it out."
+            raise CorpusError(
+                f"{path}, line {number}: {why} Other text is named without question-formation: before it."
+            ) from problem
     return lines
 
 

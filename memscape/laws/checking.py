@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from memscape.errors import TableError
-from memscape.laws.reading import NEEDED, TEXT
+from memscape.laws.reading import NEEDED, TEXT, how_to_map
 
 Columns = dict[str, np.ndarray]
 
@@ -37,9 +37,10 @@ def check(found: Columns, name: str) -> tuple[Columns, list[dict[str, str]], lis
     have = ", ".join(sorted(found))
     for column in ("n_params", "n_tokens"):
         if column not in found:
-            raise TableError(f"expected a column {column!r} in {name}, got {have}; map it with columns=.")
+            raise TableError(f"expected a column {column!r} in {name}, got {have}; {how_to_map(column)}.")
     if not {"train_loss", "fresh_loss", "memorised_bits"} & set(found):
-        raise TableError(f"expected a loss in {name} (train_loss, fresh_loss), got {have}; map one with columns=.")
+        how = how_to_map("fresh_loss")
+        raise TableError(f"expected a loss in {name} (train_loss, fresh_loss), got {have}; {how}.")
     n = len(found["n_params"])
     found.setdefault("run_id", np.array([f"row {i + 1}" for i in range(n)], dtype=object))
     reason = np.full(n, "", dtype=object)
@@ -65,7 +66,7 @@ def check(found: Columns, name: str) -> tuple[Columns, list[dict[str, str]], lis
         kinds = sorted({str(v) for v in table.get(column, ())})
         if len(kinds) > 1:
             mixed = f"the table mixes {len(kinds)} values of {column} ({', '.join(kinds[:4])})"
-            raise TableError(f"{mixed}; fit them apart: where={{{column!r}: ...}}.")
+            raise TableError(f"{mixed}; fit them apart: a file for each, or where={{{column!r}: ...}} in Python.")
     _refuse_wrong_units(table)
     return table, dropped, _notes(table)
 
@@ -110,7 +111,7 @@ def _refuse_wrong_units(table: Columns) -> None:
     if np.mean(table[loss] > 1.1 * guess) > 0.3:
         raise TableError(
             f"{loss} is {typical:.3g} at the median where guessing costs ln V = {np.median(guess):.3g} nats/token: "
-            f"bits suspected; pass units='bits'."
+            f"bits suspected; pass units='bits' in Python, or multiply them by ln 2."
         )
 
 
@@ -159,5 +160,8 @@ def _notes(table: Columns) -> list[str]:
                 f"last quarter: all this holds at this length of training"
             )
     if len({str(v) for v in table.get("family", ())}) > 1:
-        notes.append("the table mixes model families; fit them apart with where={'family': ...} to compare them")
+        notes.append(
+            "the table mixes model families; fit them apart to compare them, a file for each, or where={'family': ...} "
+            "in Python"
+        )
     return notes

@@ -110,7 +110,7 @@ def crossings(table: RunTable, criterion: Criterion, threshold: float) -> list[C
     """Return each size's D*, smallest size first."""
     values = replace(table, columns={**table.columns, "criterion": criterion.value(table)})
     judge = criterion.judge if criterion.judge in table else None
-    cells = values.cells("criterion", judge, largest=judge == "memorised_share")
+    cells = _distinct(values.cells("criterion", judge, largest=judge == "memorised_share"))
     level = float(criterion.scaled(threshold))
     rows = [np.flatnonzero(cells.inputs["n_params"] == n) for n in np.unique(cells.inputs["n_params"])]
     curves = [isotonic_regression(criterion.scaled(cells.value[at]), increasing=False).x for at in rows]
@@ -135,6 +135,19 @@ def crossings(table: RunTable, criterion: Criterion, threshold: float) -> list[C
         variance = min(variance, float(ln_d[j] - ln_d[j - 1]) ** 2)
         found.append(Crossing(n, total, crossed, variance, cells.runs[at[j - 1]] + cells.runs[at[j]]))
     return found
+
+
+def _distinct(cells: Cells) -> Cells:
+    """Return the cells with those of one size and data size made one: runs that differ only in length."""
+    place = np.stack([cells.inputs["n_params"], cells.inputs["n_tokens"]])
+    other = ~np.isclose(place[:, 1:], place[:, :-1], rtol=1e-9, atol=0).all(0)
+    groups = np.split(np.arange(len(cells)), np.flatnonzero(other) + 1)
+    return Cells(
+        {k: np.array([v[at].mean() for at in groups]) for k, v in cells.inputs.items()},
+        [np.concatenate([cells.seeds[i] for i in at]) for at in groups],
+        [np.concatenate([cells.seed_names[i] for i in at]) for at in groups],
+        [[run for i in at for run in cells.runs[i]] for at in groups],
+    )
 
 
 def _cross(ln_d: np.ndarray, curve: np.ndarray, level: float, j: int, criterion: Criterion) -> float:

@@ -24,6 +24,7 @@ from memscape.laws.intervals import Problem, estimate, parameters, predictions, 
 from memscape.laws.law import BITS, LAWS, Law
 from memscape.laws.next_runs import next_runs
 from memscape.laws.quantity import format_quantity
+from memscape.laws.reading import how_to_map
 from memscape.laws.results import Fit, Fits, Outcome, measured
 from memscape.laws.table import FRONTIERS, Cells, RunTable
 from memscape.theory.measure import Measured
@@ -65,7 +66,8 @@ def fit(
         return fit_one(table, law, delta, threshold, resamples)
     names = [name for name in (*LAWS, *FRONTIERS) if table.carries(name)]
     if not names:
-        raise TableError(f"no law fits the columns of {table.source} ({', '.join(sorted(table.columns))}); map a loss.")
+        have = ", ".join(sorted(table.columns))
+        raise TableError(f"no law fits the columns of {table.source} ({have}); {how_to_map('fresh_loss')}.")
     laws = {name: fit_one(table, name, delta, None, resamples) for name in names}
     fits = Fits(
         table=table.describe(), laws=laws, ranking=rank(table, delta, laws), next_runs=next_runs(table, laws),

@@ -4,6 +4,7 @@
 array([3.2])
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from memscape.errors import TableError
+from memscape.errors import TableError, unknown
 from memscape.folder import read_json
 
 ALIASES: dict[str, str] = {
@@ -30,6 +31,15 @@ ALIASES: dict[str, str] = {
 TEXT = ("run_id", "status", "tokenizer", "corpus", "family")
 """Columns that hold words."""
 
+OURS = (
+    *ALIASES, *TEXT, "seed", "epochs", "flops", "seq_len", "vocab_size", "floor", "uniform_loss", "train_loss_sem",
+    "fresh_loss_sem", "best_fresh_loss", "best_train_loss", "best_fresh_epochs", "late_fall", "memorised_share",
+    "memorised_bits", "data_bits",
+)  # fmt: skip
+"""Every column that a law or a check reads."""
+
+SEPARATORS = {";": "semicolons", "\t": "tabs"}
+
 NEEDED = ("n_params", "n_tokens", "train_loss", "fresh_loss")
 """Columns kept even without a number in them, so that their rows are refused aloud."""
 
@@ -38,12 +48,15 @@ def rows(source: Any) -> tuple[pd.DataFrame, str]:
     """Return rows and the name they are spoken of by."""
     if isinstance(source, str | Path):
         path = Path(source)
-        if not path.is_dir():
-            return _file(path), str(path)
-        files = sorted(path.glob("runs/*/result.json"))
-        if not files:
-            raise TableError(f"expected finished runs at {path}/runs/*/result.json, found none: `memscape sweep`.")
-        return pd.DataFrame([read_json(file) for file in files]), path.resolve().name
+        path = path.parent if path.name == "fit.json" else path
+        try:
+            return (_folder(path), path.resolve().name) if path.is_dir() else (_file(path), str(path))
+        except (OSError, ValueError, TypeError, AttributeError) as problem:  # pandas and pyarrow raise all four
+            why = getattr(problem, "strerror", None) or (str(problem).strip().splitlines() or ["no text"])[0]
+            raise TableError(
+                f"expected a table of runs at {path}, got what cannot be read as one ({why.rstrip('.')}); check its "
+                "permissions, convert it to UTF-8, or export it again."
+            ) from problem
     for method in ("to_pandas", "to_pydict"):
         if hasattr(source, method):
             source = getattr(source, method)()
@@ -57,27 +70,55 @@ def rows(source: Any) -> tuple[pd.DataFrame, str]:
         raise TableError(f"expected rows, or columns of one length: {problem}.") from problem
 
 
+def _folder(path: Path) -> pd.DataFrame:
+    files = sorted(path.glob("runs/*/result.json"))
+    if files:
+        return pd.DataFrame([read_json(file) for file in files])
+    if (path / "fit.json").exists():
+        table = read_json(path / "fit.json")["table"]["source"]
+        raise TableError(f"{path} keeps a fit of {table} and not its runs; give that table in place of the folder.")
+    raise TableError(f"expected finished runs at {path}/runs/*/result.json, found none: `memscape sweep`.")
+
+
 def _file(path: Path) -> pd.DataFrame:
     readers = {
-        ".csv": lambda: pd.read_csv(path),
-        ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True),
-        ".json": lambda: pd.DataFrame(read_json(path)),
+        ".csv": _csv,
+        ".parquet": pd.read_parquet,
+        ".jsonl": lambda path: pd.read_json(path, lines=True),
+        ".json": lambda path: pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))),
     }
+    if not path.exists():
+        raise TableError(f"expected a folder of runs or a table at {path}, found nothing; check the path.")
     if path.suffix.lower() not in readers:
         raise TableError(f"expected a folder of runs, or a table in {', '.join(readers)}, got {path}; convert it.")
-    if not path.is_file():
-        raise TableError(f"expected a table at {path}, found nothing; check the path.")
-    return readers[path.suffix.lower()]()
+    return readers[path.suffix.lower()](path)
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    for mark, name in SEPARATORS.items():
+        if mark in header and "," not in header:
+            raise TableError(f"expected commas between the columns of {path}, got {name}; export it again with commas.")
+    return pd.read_csv(path)
+
+
+def how_to_map(ours: str) -> str:
+    """Return how a column of another name is mapped to ours, on the command line and in Python."""
+    return f"map it: --column {ours}=ITS_NAME, in Python columns={{{ours!r}: 'ITS_NAME'}}"
 
 
 def columns(table: Any, mapped: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
     """Return columns under our names (`mapped`: ours -> theirs); a number that cannot be read is NaN."""
     frame, mapped = pd.DataFrame(table), dict(mapped or {})
     for ours, theirs in mapped.items():
+        if ours not in OURS:
+            raise unknown("column", ours, OURS, TableError)
         if theirs not in frame:
             have = ", ".join(map(str, frame))
             raise TableError(f"columns maps {ours!r} to {theirs!r}, which is no column; the table has {have}.")
+        if twins := [name for name in mapped if name != ours and mapped[name] == theirs]:
+            raise TableError(f"columns maps both {ours!r} and {twins[0]!r} to {theirs!r}; leave one out.")
     free = [raw for raw in frame if raw not in mapped.values()]
     place = {str(raw).strip().lower().replace(" ", "_").replace("-", "_"): raw for raw in free} | mapped
     for ours, others in ALIASES.items():
@@ -92,6 +133,18 @@ def columns(table: Any, mapped: Mapping[str, str] | None = None) -> dict[str, np
             numbers = np.array(pd.to_numeric(frame[raw], errors="coerce"), dtype=float)
             if np.isfinite(numbers).any() or name in NEEDED:
                 found[name] = numbers
-    if {"n_params", "training_flop"} <= set(found) and "n_tokens" not in found:
-        found["n_tokens"] = found["training_flop"] / (6.0 * found["n_params"])
     return found
+
+
+def settle_tokens(found: dict[str, np.ndarray]) -> list[str]:
+    """Add n_tokens = C / 6N where only FLOPs are given, and return the note that says so.
+
+    All n_tokens keep nine digits: quotients of runs on the same data differ in their last bits.
+    """
+    notes = []
+    if "n_tokens" not in found and {"n_params", "training_flop"} <= set(found):
+        found["n_tokens"] = found["training_flop"] / (6.0 * found["n_params"])
+        notes = ["n_tokens is inferred: training FLOPs / 6 n_params, every token seen once"]
+    if "n_tokens" in found:
+        found["n_tokens"] = np.array([float(f"{d:.9g}") for d in found["n_tokens"]])
+    return notes

@@ -164,6 +164,9 @@ class Fit(Answer):
             raise TableError(
                 f"{self.law} has no runs to predict from (too few, or read from a file); fit the table again."
             )
+        for name, value in inputs.items():
+            if not 0 < value < math.inf:
+                raise TableError(f"expected positive, finite inputs, got {name}={value}; give numbers above 0.")
         return self._predict(inputs)
 
     def plot(self):

@@ -106,6 +106,7 @@ class RunTable:
         if not len(rows):
             raise TableError(f"expected a table of runs in {name}, found no rows; run `memscape sweep` first.")
         found = reading.columns(rows, columns)
+        inferred = reading.settle_tokens(found)
         for key, value in (where or {}).items():
             if key not in found:
                 raise TableError(f"where={key!r} names no column; the table has {', '.join(sorted(found))}.")
@@ -117,7 +118,7 @@ class RunTable:
             losses = (k for k in found if k.endswith("_loss") or k == "floor")
             found |= {k: found[k] * math.log(2) for k in losses}
         table, dropped, notes = checking.check(found, name)
-        return cls(table, name, tuple(dropped), tuple(notes))
+        return cls(table, name, tuple(dropped), (*inferred, *notes))
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -129,7 +130,7 @@ class RunTable:
         """Return one column, or the error that says which columns there are."""
         if name not in self.columns:
             have = ", ".join(sorted(self.columns))
-            raise TableError(f"the law needs {name!r}; {self.source} has {have}. Map it: columns={{{name!r}: ...}}.")
+            raise TableError(f"the law needs {name!r}; {self.source} has {have}; {reading.how_to_map(name)}.")
         return self.columns[name]
 
     def carries(self, law: str) -> bool:

@@ -2,14 +2,15 @@
 
 >>> memory = Memory(torch.eye(4), energy="distance", beta=8.0)
 >>> memory.recall(torch.tensor([0.9, 0.2, 0.0, 0.1])).outcome
-'The state stood still within 5 steps, all at a stored pattern.'
+'The state stood still within 3 steps, all at a stored pattern.'
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,16 +19,23 @@ from memscape.errors import FolderError, ShapeError, unknown
 from memscape.folder import write_whole
 from memscape.memory import energies, separation
 from memscape.memory.neighbours import Neighbours, search
-from memscape.memory.retrieval import BINARY, CONTINUOUS, Retrieval, retrieve
+from memscape.memory.retrieval import BINARY, CONTINUOUS, Retrieval, refuse_beta, retrieve
 from memscape.memory.shards import Shards
+
+Rows = Num[Tensor, "M D"] | Num[np.ndarray, "M D"]
+Row = Num[Tensor, " D"] | Num[np.ndarray, " D"]
+States = Num[Tensor, "*B D"] | Num[np.ndarray, "*B D"]
 
 
 class Memory:
-    """An associative memory: patterns, an energy, an inverse temperature. Device and dtype follow the patterns."""
+    """An associative memory: patterns, an energy, an inverse temperature. Device and dtype follow the patterns.
+
+    Arrays of numpy and whole numbers become tensors of floating point.
+    """
 
     def __init__(
         self,
-        patterns: Float[Tensor, "M D"] | Shards | None = None,
+        patterns: Rows | Shards | None = None,
         *,
         energy: str = "distance",
         beta: float = 1.0,
@@ -40,8 +48,9 @@ class Memory:
         """
         if energy not in CONTINUOUS + BINARY:
             raise unknown("energy", energy, CONTINUOUS + BINARY)
+        refuse_beta(beta)
         self.kind, self.beta, self.degree = energy, beta, degree
-        self._patterns = patterns
+        self._patterns = patterns if patterns is None or isinstance(patterns, Shards) else _floats(patterns)
 
     def __len__(self) -> int:
         return 0 if self._patterns is None else len(self._patterns)
@@ -57,8 +66,9 @@ class Memory:
             raise ShapeError("expected stored patterns, got an empty memory; call .store(patterns) first.")
         return self._patterns
 
-    def store(self, patterns: Float[Tensor, "M D"]) -> "Memory":
+    def store(self, patterns: Rows) -> "Memory":
         """Add patterns below those already stored; returns the memory itself."""
+        patterns = _floats(patterns)
         if self._patterns is None:
             self._patterns = patterns.clone()
             return self
@@ -68,7 +78,7 @@ class Memory:
         self._patterns = torch.cat([held, patterns.to(held)])
         return self
 
-    def add(self, pattern: Float[Tensor, " D"]) -> int:
+    def add(self, pattern: Row) -> int:
         """Add one pattern and return its index."""
         self.store(pattern[None])
         return len(self) - 1
@@ -83,19 +93,19 @@ class Memory:
         stay[gone] = False
         self._patterns = held[stay] if bool(stay.any()) else None
 
-    def recall(self, cue: Float[Tensor, "*B D"], **options) -> Retrieval:
+    def recall(self, cue: States, **options) -> Retrieval:
         """Return where the cue goes: state, energies, nearest pattern, steps, outcome (options: see `retrieve`)."""
         options = {"energy": self.kind, "beta": self.beta, "degree": self.degree, **options}
         return retrieve(self._fit(cue), self.patterns, **options)
 
-    def energy(self, state: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
+    def energy(self, state: States) -> Float[Tensor, "*B"]:
         """Return the energy of states, differentiable; the distance energy streams over any number of patterns."""
         state = self._fit(state)
         if self.kind == "distance":
             found = search(state.reshape(-1, state.shape[-1]), self.patterns, beta=self.beta)
             assert found.energy is not None
             return found.energy.view(state.shape[:-1])
-        held = self._held("energy")
+        held = self._held("energy").to(state.dtype)
         if self.kind == "mchn":
             return energies.mchn_energy(state, held, self.beta)
         if self.kind == "classical":
@@ -104,7 +114,7 @@ class Memory:
             return energies.dense_energy(state, held, self.degree, self.kind == "rectified")
         return energies.exponential_energy(state, held)
 
-    def nearest(self, state: Float[Tensor, "*B D"], k: int = 1) -> Neighbours:
+    def nearest(self, state: States, k: int = 1) -> Neighbours:
         """Return the k nearest patterns of every state, by squared distance."""
         state = self._fit(state)
         return search(state.reshape(-1, state.shape[-1]), self.patterns, k)
@@ -144,6 +154,13 @@ class Memory:
             raise ShapeError(f"expected patterns in memory to {verb}, got shards on disk; write a new folder instead.")
         return self.patterns
 
-    def _fit(self, state: Tensor) -> Tensor:
-        patterns = self.patterns
-        return state if isinstance(patterns, Shards) else state.to(patterns.device)
+    def _fit(self, state: Tensor | np.ndarray) -> Tensor:
+        state, patterns = _floats(state), self.patterns
+        if isinstance(patterns, Shards):
+            return state
+        return state.to(patterns.device, torch.promote_types(state.dtype, patterns.dtype))
+
+
+def _floats(values: Tensor | np.ndarray) -> Tensor:
+    tensor = values if isinstance(values, Tensor) else torch.tensor(values)
+    return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())

@@ -10,6 +10,7 @@ dense, rectified, exponential). No update raises its energy, whatever the patter
 (0, True)
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,9 @@ from memscape.memory.shards import Shards
 CONTINUOUS, BINARY = ("distance", "mchn"), ("classical", "dense", "rectified", "exponential")
 TABLE = 2**26
 """Largest B x M x D whose differences are held; larger problems stream through `search`."""
+
+SHOWN = 8
+"""Cues that are printed one by one."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,17 @@ class Retrieval:
             where = f"{at} of {n} at a stored pattern; fewer patterns or a higher beta would separate the others"
         return f"{who} stood still within {int(self.steps.max())} steps, {where}."
 
+    def __str__(self) -> str:
+        parts = (self.nearest, self.distance, self.energies[0], self.energies[-1], self.steps)
+        told = [
+            f"nearest pattern {near}, at squared distance {away:.3g}; energy fell from {cue:.4g} to {end:.4g} "
+            f"in {steps} step{'s' * (steps != 1)}"
+            for near, away, cue, end, steps in zip(*(part[:SHOWN].tolist() for part in parts), strict=True)
+        ]
+        lines = [f"cue {i}: {line}" for i, line in enumerate(told)] if len(self.steps) > 1 else told
+        more = [f"and {len(self.steps) - SHOWN:,} more cues"] if len(self.steps) > SHOWN else []
+        return "\n".join([*lines, *more, self.outcome])
+
 
 def retrieve(
     state: Float[Tensor, "*B D"],
@@ -76,9 +91,16 @@ def retrieve(
     `beta`), classical, dense (z^`degree`), rectified (max(z, 0)^`degree`), exponential. Continuous states stand still
     when a step is shorter than `tolerance` (1 + |x|), binary ones when a sweep flips nothing; the order of neurons is
     drawn from `generator`.
-    Raises ShapeError for widths that differ, or binary energies with states other than +1 and -1.
+    The state takes the patterns' dtype where that is the wider one.
+    Raises ShapeError for widths that differ, a cue or beta without a finite value, or binary energies with states other
+    than +1 and -1.
     """
     x = state.reshape(-1, state.shape[-1])
+    refuse_beta(beta)
+    if not bool(x.isfinite().all()):
+        raise ShapeError("expected a cue of finite numbers, got NaN or infinity among them; replace those first.")
+    if isinstance(patterns, Tensor):
+        x = x.to(torch.promote_types(x.dtype, patterns.dtype))
     if x.shape[1] != patterns.shape[1]:
         raise ShapeError(f"expected a cue of width {patterns.shape[1]}, as the patterns have, got {x.shape[1]}.")
     if energy in BINARY:
@@ -86,7 +108,7 @@ def retrieve(
             raise ShapeError(f"expected patterns in memory for energy={energy!r}, got shards; use energy='distance'.")
         if not bool((x.abs() == 1).all()) or not bool((patterns.abs() == 1).all()):
             raise ShapeError(f"expected states and patterns of +1 and -1 for energy={energy!r}; take their sign first.")
-        x, trace, steps, still = _flip(x, patterns, energy, degree, max_steps, generator)
+        x, trace, steps, still = _flip(x, patterns.to(x.dtype), energy, degree, max_steps, generator)
     elif energy in CONTINUOUS:
         x, trace, steps, still = _slide(x, patterns, energy, beta, max_steps, tolerance, damping)
     else:
@@ -95,11 +117,20 @@ def retrieve(
     return Retrieval(x, trace, found.index[:, 0], found.distance[:, 0], steps, still)
 
 
+def refuse_beta(beta: float) -> None:
+    """Refuse what is no inverse temperature."""
+    if not 0 < beta < math.inf:
+        raise ShapeError(f"expected a finite beta above 0 (an inverse temperature), got {beta}; beta_for() finds one.")
+
+
 def _slide(
     x: Tensor, patterns: Tensor | Shards, energy: str, beta: float, max_steps: int, tolerance: float, damping: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Iterate a continuous update; states that stand still are left out of the work."""
     small = isinstance(patterns, Tensor) and x.shape[0] * patterns.shape[0] * patterns.shape[1] <= TABLE
+
+    if isinstance(patterns, Tensor) and (small or energy == "mchn"):
+        patterns = patterns.to(x.dtype)
 
     def look(x: Tensor) -> tuple[Tensor, Tensor]:
         """Return energy and next state."""

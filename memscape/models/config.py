@@ -6,9 +6,10 @@ Everything else is derived. Options that the open questions of the theory need (
 mixtures of experts, other norms and connections) are fields here and small parts in the files beside this one.
 """
 
-from typing import Any, Literal, NamedTuple, get_args
+import re
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from memscape.errors import PlanError, unknown
 
@@ -16,8 +17,6 @@ Family = Literal["gpt2", "vanilla", "openelm"]
 Position = Literal["learned", "sinusoid", "rotary", "alibi", "none"]
 Norm = Literal["layer", "rms", "none"]
 Connection = Literal["residual", "none", "skip", "lateral"]
-
-FAMILIES = get_args(Family)
 
 
 class LayerShape(NamedTuple):
@@ -69,18 +68,27 @@ class ModelConfig(BaseModel):
     connection: Connection = "residual"
     """`residual` around each part; `skip`: also block i to block L-1-i; `lateral`: also embedding to block; `none`."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _known_family(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("family", "gpt2") not in FAMILIES:
-            raise unknown("family", str(values["family"]), FAMILIES)
-        return values
+    def _one_line(cls, values: Any, read: ModelWrapValidatorHandler["ModelConfig"]) -> "ModelConfig":
+        try:
+            return read(values)
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            name, got = str((*first["loc"], "fields")[0]), first["input"]
+            if first["type"] == "extra_forbidden":
+                raise unknown("field", name, cls.model_fields) from problem
+            if first["type"] == "literal_error":
+                raise unknown(name, str(got), re.findall(r"'(\w+)'", first["msg"])) from problem
+            raise PlanError(f"{name}: {first['msg'].lower()}, got {got!r}; see ModelConfig.{name}.") from problem
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelConfig":
-        for name in ("vocab_size", "seq_len", "d_model", "n_layers", "n_experts"):
-            if getattr(self, name) < 1:
-                raise PlanError(f"{name}={getattr(self, name)} must be at least 1.")
+        sizes = ("n_heads", "n_kv_heads", "d_head", "d_ff", "window", "top_k")
+        for name in ("vocab_size", "seq_len", "d_model", "n_layers", "n_experts", *sizes):
+            value = getattr(self, name)
+            if value is not None and min(value if isinstance(value, tuple) else (value,), default=1) < 1:
+                raise PlanError(f"{name}={value} must be at least 1.")
         for name in ("n_heads", "n_kv_heads", "d_ff"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != self.n_layers:

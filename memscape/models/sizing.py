@@ -61,7 +61,7 @@ def scaled(width: int, vocab_size: int, seq_len: int = 64, family: Family = "gpt
     down to a power of two between 16 and 64, less where that does not divide the width. `options` are further fields of
     `ModelConfig` and win over the rule.
     """
-    d_head = min(64, max(16, 2 ** int(math.log2(width / 4))))
+    d_head = min(64, max(16, 2 ** int(math.log2(max(width, 4) / 4))))
     while width % d_head and d_head > 1:
         d_head //= 2
     rule = {"n_layers": max(2, round(width / 64)), "n_heads": max(1, width // d_head)}

@@ -76,9 +76,17 @@ def test_random_tokens_have_an_alphabet_and_no_end():
     """They carry no text; a wrong alphabet is refused."""
     corpus = open_corpus("random:64")
     assert (corpus.kind, corpus.alphabet, corpus.n_documents) == ("random", 64, 0)
-    for wrong in ("random:", "random:1", "random:many"):
+    for wrong in ("random:", "random:1", "random:many", "random:99999999999", "random:" + "9" * 5000):
         with pytest.raises(CorpusError, match="write random:V"):
             open_corpus(wrong)
+
+
+def test_an_empty_name_is_no_folder(tmp_path, monkeypatch):
+    """Path("") is the current folder; whoever leaves the name out has not asked for that."""
+    (tmp_path / "private.txt").write_text("words")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match="got an empty name; write one of: sample"):
+        open_corpus("")
 
 
 def test_a_stream_is_read_up_to_its_limit(tmp_path):

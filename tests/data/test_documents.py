@@ -75,6 +75,7 @@ def write(folder, name, content: bytes):
         ("blank.txt", b" \n\n ", "is empty"),
         ("binary.txt", b"text\x00more", "byte 0x00 at offset 4"),
         ("latin.txt", b"caf\xe9 noir", "not UTF-8: byte 0xe9 at offset 3"),
+        ("wide.txt", "hello".encode("utf-16"), "byte 0xff at offset 0; convert it, .* iconv -f utf-16"),
         ("book.pdf", b"%PDF", "expected .txt, .jsonl, .parquet"),
         ("damaged.txt.gz", b"not gzip", "cannot be read"),
         ("damaged.txt.xz", b"not xz", "cannot be read"),
@@ -83,6 +84,7 @@ def write(folder, name, content: bytes):
         ("bad.jsonl", b'{"text": "a"}\n{"text": ', "line 2 is not JSON"),
         ("list.jsonl", b"[1]", "line 1 is no JSON object"),
         ("other.jsonl", b'{"body": "a"}', "no 'text' field; it has body"),
+        ("null.jsonl", b'{"text": "a"}\n{"text": null}', "line 2: the 'text' of record 2 is null; expected words"),
     ],
 )
 def test_what_is_no_text_is_refused_in_one_line(tmp_path, name, content, message):
@@ -99,6 +101,39 @@ def test_missing_files_and_folders_without_text_are_named(tmp_path):
         list(read_documents(tmp_path / "smaple"))
     with pytest.raises(CorpusError, match="holds no file to read"):
         list(read_documents(tmp_path))
+    with pytest.raises(CorpusError, match="File name too long"):
+        list(read_documents(tmp_path / ("x" * 300)))
+
+
+def test_a_suffix_in_capitals_is_the_same_suffix(tmp_path):
+    """Other systems write BOOK.TXT; alone and in a folder it is read, packed or not."""
+    write(tmp_path, "A.TXT", b"one")
+    write(tmp_path, "B.TXT.GZ", gzip.compress(b"two"))
+    write(tmp_path, "C.JSONL", b'{"text": "three"}')
+    assert [d.text for d in read_documents(tmp_path)] == ["one", "two", "three"]
+    assert [d.text for d in read_documents(tmp_path / "B.TXT.GZ")] == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "target", "message"),
+    [
+        ("memscape.data.documents.open", "book.txt", "may not be read .Permission denied.; allow it with chmod"),
+        ("os.scandir", "", "cannot be opened .Permission denied.; expected a file or folder of text that you may"),
+        ("pathlib.Path.stat", "book.txt", "cannot be opened .Permission denied."),
+    ],
+)
+def test_what_may_not_be_read_says_so(tmp_path, monkeypatch, refuses, target, message):
+    """Not 'fetch it again', and no folder passed over in silence. Root may read everything: the refusal is planted."""
+
+    def refused(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = write(tmp_path, "book.txt", b"words") if target else tmp_path
+    monkeypatch.setattr(refuses, refused, raising=False)
+    with pytest.raises(CorpusError, match=message) as raised:
+        list(read_documents(path))
+    monkeypatch.undo()
+    assert "\n" not in str(raised.value)
 
 
 def test_parquet_without_a_text_column_lists_what_it_has(tmp_path):

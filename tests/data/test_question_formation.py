@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,11 +63,25 @@ def test_the_floor_of_generated_lines_is_the_real_one():
     assert generated == pytest.approx(0.9953, abs=0.012)
 
 
-def test_a_line_outside_the_grammar_is_shown(tmp_path):
-    """A file of something else is refused before anything trains on it."""
-    (tmp_path / "lines").write_text("the walrus does move . decl\tthe walrus doesn't move .\n")
-    with pytest.raises(CorpusError, match="the walrus does move"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("the walrus does move . decl\tthe walrus doesn't move .", "the walrus does move"),
+        ("hello there . decl\thello there .", "the grammar has no word 'hello'"),
+        ("", "it is blank"),
+    ],
+)
+def test_a_line_outside_the_grammar_is_shown(tmp_path, wrong, message):
+    """A file of something else is refused before anything trains on it: file, line, next move."""
+    (tmp_path / "lines").write_text(f"{DEV[0]}\n{wrong}\n")
+    with pytest.raises(CorpusError, match=f"lines, line 2: .*{message}.* without question-formation:"):
         read_lines(tmp_path / "lines")
+
+
+def test_a_name_too_long_is_no_file():
+    """The system's own error names no next move."""
+    with pytest.raises(CorpusError, match="does not exist; expected a file of lines"):
+        read_lines(Path("x" * 300))
 
 
 def test_the_training_file_has_the_published_length(shared_data):

@@ -221,6 +221,23 @@ def test_too_short_says_what_is_needed(made, seq_len, n_tokens, message):
         split_corpus(made, "bytes", seq_len, n_tokens=n_tokens)
 
 
+def test_a_corpus_that_repeats_itself_is_told_so():
+    """A longer one of the same kind would not help: what was removed is said beside what is left."""
+    same = Corpus("same", (Document("a", "The same line again and again.\n" * 3000),) * 4)
+    for n_tokens in (None, 10_000):
+        with pytest.raises(CorpusError, match=r"5,\d{3} of 5,\d{3} sequences repeat others and were removed"):
+            split_corpus(same, "bytes", 64, n_tokens=n_tokens)
+    half = Corpus("half", (*same, *corpus(20, 200)))
+    with pytest.raises(CorpusError, match=r"expected 30,000 training tokens, .* repeat others and were removed"):
+        split_corpus(half, "bytes", 64, n_tokens=30_000)
+
+
+def test_a_negative_seed_is_refused():
+    """numpy would raise an error of its own."""
+    with pytest.raises(CorpusError, match="seed=-1 is below 0"):
+        split_corpus(corpus(), "bytes", 64, seed=-1)
+
+
 @pytest.mark.parametrize(("n_documents", "n_other"), [(2, 1), (16, 4), (32, 8), (291, 29)])
 def test_other_takes_a_tenth_of_the_documents_at_least_eight_at_most_a_quarter(n_documents, n_other):
     """Eight clusters are the fewest that give an interval."""

@@ -138,13 +138,23 @@ def test_a_table_without_a_law_of_loss_is_refused():
     [
         ({"tokens": "many"}, "expected a quantity such as 3M"),
         ({"tokens": "3M", "epochs_max": 0.5}, "epochs_max of 1 or more"),
-        ({"tokens": "3M", "worth": 0}, "positive worth"),
+        ({"tokens": "3M", "worth": 0}, "worth above 0"),
+        ({"tokens": 0.5}, "tokens of 1 or more, got 0.5"),
+        ({"tokens": "3M", "epochs_max": math.nan}, "epochs_max of 1 or more .* got nan"),
+        *(({"tokens": "3M", "throughput": v}, f"throughput above 0 tokens/s, got {v}") for v in (0, -1, math.inf)),
+        ({"tokens": "3M", "throughput": 1e5, "price": -2}, "price of 0 or more"),
+        ({"tokens": "3M", "params": []}, "one size or more"),
     ],
 )
 def test_what_makes_no_sense_is_refused(how, sentence):
     """Expected, got, next move."""
     with pytest.raises(TableError, match=sentence):
         advise(**how)
+
+
+def test_a_number_without_measure_is_written_short():
+    """A corpus of 10^300 tokens is answered in a line, not in 289 digits."""
+    assert advise(1e300).sentence.startswith("EXTRAPOLATED x 1e+288: ")
 
 
 def test_next_runs_narrow_what_they_say(fits):

@@ -36,6 +36,15 @@ def test_crossing_is_linear_in_ln_d():
     assert found.censored == "no"
 
 
+def test_equal_data_sizes_are_one_place():
+    """Runs of two lengths, and D = C / 6N with its last bits astray, cross where the plain table does."""
+    table = straight_share((0.8, 0.6, 0.4, 0.2))
+    longer = [row | {"epochs": e} for row in table for e in (1.0, 2.0)]
+    astray = [row | {"n_tokens": row["n_tokens"] * (1 + k * 2e-16), "seed": k} for row in table for k in (0, 1)]
+    for rows_of_it in (longer, astray):
+        assert only(rows_of_it).d_star == pytest.approx(10**4.5)
+
+
 def test_seeds_set_the_uncertainty_of_the_crossing():
     """Over 300 draws of the seeds' noise ln D* spreads as the variance says that each draw finds in its own seeds."""
     planted = RunTable.read(straight_share((0.9, 0.7, 0.4, 0.1), seeds=4))

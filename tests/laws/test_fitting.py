@@ -1,5 +1,6 @@
 """`fit`: every outcome, both ways to JSON, and no torch."""
 
+import math
 import subprocess
 import sys
 
@@ -187,6 +188,13 @@ def test_the_threshold_of_a_frontier_is_the_callers():
     """Another threshold moves D* and is named on the axis."""
     strict = fit(rows(sizes=WIDE_SIZES, data_sizes=WIDE_DATA), law="frontier", threshold=0.8)
     assert "crosses 0.8" in strict.curve.x
+
+
+@pytest.mark.parametrize("n", [0, -1.0, math.nan, math.inf])
+def test_a_size_without_a_logarithm_is_refused(fits, n):
+    """No law speaks of no parameters, and none of endless ones."""
+    with pytest.raises(TableError, match="positive, finite inputs, got n_params="):
+        fits["chinchilla"].predict(n_params=n, n_tokens=1e5)
 
 
 def test_fit_prints_its_answer(fits):

@@ -68,6 +68,7 @@ def test_tokens_follow_from_training_flop():
     """D = C / 6N, as for the digitised Chinchilla runs."""
     table = RunTable.read([{"n_params": 1e9, "training_flop": 6e18, "loss_nats_per_token": 2.5}])
     assert table.column("n_tokens")[0] == pytest.approx(1e9)
+    assert "n_tokens is inferred" in table.notes[0]
 
 
 def test_bits_are_converted_when_named():
@@ -176,17 +177,19 @@ def test_random_tokens_carry_capacity_and_no_law_of_loss():
     ("source", "sentence"),
     [
         ([], "found no rows"),
-        ([{"n_params": 1e4, "loss": 3.0}], "expected a column 'n_tokens'"),
-        ([{"n_params": 1e4, "n_tokens": 1e4}], "expected a loss"),
+        ([{"n_params": 1e4, "loss": 3.0}], "expected a column 'n_tokens'.*--column n_tokens=.*columns={'n_tokens':"),
+        ([{"n_params": 1e4, "n_tokens": 1e4}], "expected a loss.*--column fresh_loss="),
         ({"n_params": [1e4, 2e4], "n_tokens": [1e4]}, "columns of one length"),
         (3.5, "got float"),
         ("nowhere/at/all.csv", "found nothing"),
+        ("nowhere", "found nothing; check the path"),
+        ("x" * 300, "File name too long"),
         ([{"n_params": 1e4, "n_tokens": 1e4, "loss": math.nan}], "none of the 1 rows .* fresh_loss is not a number"),
         (changed(train_loss=lambda row: "n/a"), "none of the 4 rows .* train_loss is not a number"),
         (changed(n_params=lambda row: -1.0), "n_params is not positive"),
         (changed(status=lambda row: "diverged"), "the run diverged"),
         (changed(train_loss=lambda row: row["floor"] - 0.1), "4 of 4 training losses lie under their floor, by 0.1"),
-        (changed(train_loss=lambda row: 1.44 * row["uniform_loss"]), "bits suspected; pass units='bits'"),
+        (changed(train_loss=lambda row: 1.44 * row["uniform_loss"]), "bits suspected; pass units='bits' in Python"),
         (changed(train_loss=lambda row: 40.0), "take ln of perplexities"),
         (changed(tokenizer=lambda row: f"bpe-{row['n_tokens']}"), "mixes 2 values of tokenizer"),
         (changed(run_id=lambda row: "same"), "two rows are called 'same' and disagree"),
@@ -197,6 +200,59 @@ def test_a_bad_table_is_refused_in_a_sentence(source, sentence):
     with pytest.raises(TableError, match=sentence) as problem:
         RunTable.read(source)
     assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("empty.csv", b"", "cannot be read as one"),
+        ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3"),
+        ("binary.csv", b"\x00\xff\x89PNG\n\n\xfe", "convert it to UTF-8"),
+        ("wide.csv", "N,D,loss\n1,2,3\n".encode("utf-16"), "convert it to UTF-8"),
+        ("bad.parquet", b"nope", "smaller than the minimum"),
+        ("bad.jsonl", b'{"a":\n', "export it again"),
+        ("numbers.json", b'{"a": 1}', "scalar values"),
+        ("word.json", b'"abc"', "cannot be read as one"),
+        ("cut.json", b"[{", "line 1 column 3"),
+        ("semicolons.csv", b"N;D;loss\n1;2;3,5\n", "expected commas between the columns of .* got semicolons"),
+        ("tabs.csv", b"N\tD\tloss\n1\t2\t3\n", "got tabs"),
+        ("fit.json", b'{"table": {"source": "runs.csv"}}', "a fit of runs.csv and not its runs; give that table"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_its_name(tmp_path, name, content, sentence):
+    """What pandas and pyarrow raise is one line that says which file, why and what to do."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TableError, match=sentence) as problem:
+        RunTable.read(tmp_path / name)
+    assert str(tmp_path) in str(problem.value)
+    assert "\n" not in str(problem.value)
+
+
+def test_a_table_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    """Root may read everything, so the refusal is planted."""
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("memscape.laws.reading._csv", refused)
+    (tmp_path / "runs.csv").write_text("N\n1\n")
+    with pytest.raises(TableError, match=r"\(Permission denied\); check its permissions"):
+        RunTable.read(tmp_path / "runs.csv")
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"frobnicate": "D"}, "column 'frobnicate' is unknown; known: .*n_tokens"),
+        ({"n_token": "D"}, "Did you mean 'n_tokens'"),
+        ({"n_tokens": "D", "seed": "D"}, "maps both 'n_tokens' and 'seed' to 'D'"),
+        ({"seed": "w"}, "maps 'seed' to 'w', which is no column"),
+    ],
+)
+def test_a_map_that_cannot_be_meant_is_refused(columns, sentence):
+    """A name that no law reads would be taken without effect, a column under two names counted twice."""
+    with pytest.raises(TableError, match=sentence):
+        RunTable.read([{"N": 1e5, "D": 1e4, "loss": 3.2}], columns=columns)
 
 
 def test_a_folder_without_runs_says_what_makes_them(tmp_path):
@@ -228,8 +284,6 @@ def test_an_overfitted_last_loss_above_ln_v_is_no_unit_error():
 
 
 def test_unmapped_columns_are_named():
-    """A law that lacks a column says which there are."""
-    with pytest.raises(TableError, match="the law needs 'floor'"):
+    """A law that lacks a column says which there are, and both ways to map one."""
+    with pytest.raises(TableError, match=r"the law needs 'floor'.*--column floor="):
         RunTable.read([{"N": 1e5, "D": 1e4, "loss": 3.2}]).column("floor")
-    with pytest.raises(TableError, match="maps 'seed' to 'w'"):
-        RunTable.read([{"N": 1e5, "D": 1e4, "loss": 3.2}], columns={"seed": "w"})

@@ -1,8 +1,12 @@
 """The Memory object: what users store comes back, from memory and from disk."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
+import memscape
 from memscape.errors import FolderError, MemscapeError, ShapeError
 from memscape.memory import Memory, Shards
 from memscape.memory import energies as e
@@ -72,6 +76,12 @@ def test_a_folder_of_shards_is_a_memory(tmp_path):
         disk.store(patterns)
 
 
+def test_the_family_of_errors_is_at_the_top():
+    """Whoever catches what memscape refuses needs no inner module."""
+    assert memscape.MemscapeError is MemscapeError
+    assert issubclass(memscape.ShapeError, memscape.MemscapeError)
+
+
 def test_mistakes_get_one_line():
     """Empty memories, unknown energies, missing files, wrong widths and indices."""
     with pytest.raises(ShapeError, match="store"):
@@ -84,6 +94,45 @@ def test_mistakes_get_one_line():
         Memory(torch.ones(2, 3)).recall(torch.ones(4))
     with pytest.raises(ShapeError, match="below 2"):
         Memory(torch.ones(2, 3)).delete(5)
+    with pytest.raises(ShapeError, match="finite numbers, got NaN"):
+        Memory(torch.ones(2, 3)).recall(torch.tensor([1.0, math.nan, 0.0]))
+
+
+@pytest.mark.parametrize("kind", ["distance", "mchn", "classical"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_arrays_and_whole_numbers_are_patterns_and_cues(kind, dtype):
+    """What numpy holds is stored and recalled, whatever the types of the two."""
+    patterns = np.sign(np.random.default_rng(0).normal(size=(3, 64))).astype(dtype)
+    memory = Memory(patterns, energy=kind, beta=2.0)
+    assert memory.patterns.is_floating_point()
+    for cue in (patterns[1], torch.as_tensor(patterns[1]).float(), patterns[1].astype(float)):
+        assert memory.recall(cue).nearest.tolist() == [1]
+        assert memory.nearest(cue).index.tolist() == [[1]]
+        assert memory.energy(cue).isfinite()
+    assert memory.add(patterns[0]) == 3
+    assert len(Memory().store(patterns)) == 3
+
+
+def test_an_answer_prints_what_a_person_asks():
+    """Nearest pattern, energy from and to, steps, outcome: not 64 numbers."""
+    memory = Memory(torch.eye(4), beta=8.0)
+    told = str(memory.recall(torch.tensor([0.9, 0.2, 0.0, 0.1])))
+    assert told.startswith("nearest pattern 0, at squared distance ")
+    assert "; energy fell from 0.06 to " in told
+    assert told.endswith("steps\nThe state stood still within 3 steps, all at a stored pattern.")
+    many = str(memory.recall(torch.eye(4).repeat(3, 1))).splitlines()
+    assert len(many) == 10
+    assert many[1].startswith("cue 1: nearest pattern 1")
+    assert many[8] == "and 4 more cues"
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf])
+def test_what_is_no_inverse_temperature_is_refused(beta):
+    """Where the memory is made, and where a recall brings its own."""
+    with pytest.raises(ShapeError, match="finite beta above 0"):
+        Memory(torch.eye(4), beta=beta)
+    with pytest.raises(ShapeError, match="finite beta above 0"):
+        Memory(torch.eye(4)).recall(torch.ones(4), beta=beta)
 
 
 @pytest.fixture

@@ -15,6 +15,11 @@ from memscape.models import ModelConfig, scaled
         ({"d_ff": (1, 2, 3)}, "lists 3 layers, n_layers is 2"),
         ({"vocab_size": 0}, "vocab_size=0 must be at least 1"),
         ({"family": "openelm", "position": "rotary", "d_head": 5}, "d_head=5 must be even"),
+        ({"position": "foo"}, "position 'foo' is unknown"),
+        ({"foo": 1}, "field 'foo' is unknown"),
+        ({"vocab_size": "a"}, "valid integer"),
+        ({"n_heads": 0}, "n_heads=0 must be at least 1"),
+        ({"d_model": 0}, "d_model=0 must be at least 1"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused_with_the_next_move(fields, words):
@@ -22,6 +27,12 @@ def test_a_shape_that_cannot_be_is_refused_with_the_next_move(fields, words):
     with pytest.raises(PlanError, match=r"^[^\n]*$") as refused:
         ModelConfig(**{"vocab_size": 8, **fields})
     assert words in str(refused.value)
+
+
+def test_a_width_of_nothing_is_refused_by_the_dial():
+    """No logarithm of 0 is seen."""
+    with pytest.raises(PlanError, match="d_model=0 must be at least 1"):
+        scaled(0, vocab_size=264)
 
 
 def test_layers_take_one_number_or_one_a_layer():
