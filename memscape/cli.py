@@ -287,11 +287,12 @@ def advise(
     from memscape.laws import advise
 
     out, cost = source if source and source.is_dir() else None, {"gpu": gpu, "throughput": throughput, "price": price}
+    table: Any = source
     if column and source:
         from memscape.laws.table import RunTable
 
-        source = RunTable.read(source, columns=_pairs(column))
-    _show(advise(tokens=tokens, epochs_max=epochs_max, params=params, source=source, out=out, **cost), as_json)
+        table = RunTable.read(source, columns=_pairs(column))
+    _show(advise(tokens=tokens, epochs_max=epochs_max, params=params, source=table, out=out, **cost), as_json)
 
 
 @app.command(short_help="Run every claim of the paper as code.")

@@ -26,7 +26,7 @@ V = 64
 STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2)
 """λ of the runs; 1e-4 is PaLM's."""
 
-DECAY = 10.0
+DECAY = 30.0
 """Weight decay of the contrast, times the learning rate a step: AdamW then holds weights below about 1 / DECAY."""
 
 MOVED = 0.02
