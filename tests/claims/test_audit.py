@@ -32,6 +32,7 @@ QUICK = ["C15", "C16", "C17", "C18", "C19", "C20", "C22", "C23", "C24", "C25", "
 @pytest.mark.slow
 def test_every_claim_gets_the_verdict_of_the_theory(tmp_path):
     """All 32 claims, the memorisation run included, at full numbers of draws."""
+    (tmp_path / "none").mkdir()
     answer = audit(out=tmp_path, results=tmp_path / "none")
     assert {word: {v.id for v in answer.claims if v.status == word} for word in answer.counts()} == EXPECTED
     assert answer["C21"].figures["train_loss"] < 0.08
