@@ -40,10 +40,11 @@ def _folder(name: str | Path) -> Path:
     return Path(_named(str(name)))
 
 
-Out = Annotated[
-    Path,
-    typer.Option("--out", parser=_folder, metavar="PATH", help="Result folder; repeating the command continues there."),
-]
+def _out(told: str) -> Any:
+    return typer.Option("--out", parser=_folder, metavar="PATH", help=told)
+
+
+Out = Annotated[Path, _out("Result folder; repeating the command continues there.")]
 Folder = Annotated[Path, typer.Argument(help="A result folder.")]
 Corpus = Annotated[
     str, typer.Option("--corpus", help="sample, a file or folder, hf:NAME, question-formation, random:V.")
@@ -243,7 +244,7 @@ def fit(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the fit.json of a table, which `memscape report` makes a page of."),
+        _out("Folder for the fit.json of a table, which `memscape report` makes a page of."),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -297,7 +298,7 @@ def advise(
 
 @app.command(short_help="Run every claim of the paper as code.")
 def audit(
-    out: Annotated[Path | None, typer.Option("--out", help="Also write audit.json there.")] = None,
+    out: Annotated[Path | None, _out("Also write audit.json there.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Check these claims only: C3, C21.")] = None,
     results: Annotated[Path | None, typer.Option("--results", help="Folder of experiment results: results.")] = None,
     as_json: Json = False,
@@ -322,7 +323,7 @@ def reproduce(
     ] = "laptop",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Result folder, runs/NAME-SCALE; repeating the command continues there."),
+        _out("Result folder, runs/NAME-SCALE; repeating the command continues there."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another seed is an independent repetition.", min=0)] = 0,
     corpus: Corpus = "sample",
@@ -380,7 +381,7 @@ def recall(
 @app.command(short_help="Write one page of everything a folder holds.")
 def report(
     folder: Folder,
-    out: Annotated[Path | None, typer.Option("--out", help="The page; DIR/report.html.")] = None,
+    out: Annotated[Path | None, _out("The page; DIR/report.html.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

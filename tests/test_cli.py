@@ -99,7 +99,6 @@ def test_an_unknown_name_lists_the_known_ones():
     assert message == "recipe 'lapto' is unknown; known: laptop, smoke. Did you mean 'laptop'?"
 
 
-@pytest.mark.slow
 def test_the_version_is_told_by_both_ways_of_calling():
     """`memscape --version` and `python -m memscape --version`."""
     done = subprocess.run([sys.executable, "-m", "memscape", "--version"], capture_output=True, text=True, timeout=60)
@@ -110,6 +109,7 @@ def test_the_version_is_told_by_both_ways_of_calling():
     "arguments",
     [
         ("probe", "stories260K", "--out", "s3://bucket/probe"),
+        ("reproduce", "capacity", "--out", "s3://bucket/capacity"),
         ("probe", "stories260K", "--out", ""),
         ("probe", "stories260K", "--seed", "-1"),
         ("sweep", "smoke", "--out", ""),
@@ -167,6 +167,7 @@ def test_every_file_that_is_needed_is_in_the_package():
     assert not left
 
 
+@pytest.mark.slow
 def test_help_is_under_half_a_second():
     """The median of five starts of the real command."""
     times = []

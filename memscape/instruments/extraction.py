@@ -41,11 +41,13 @@ CANNOT_SAY = (
     "Text counts as extractable here only if greedy decoding repeats it; sampling, other prompts or fine-tuning may "
     "bring back more: the share is a lower bound.",
     "A low loss or a long span does not prove that the text was trained on: common phrases, quotations and templates "
-    "are predicted by any good model. Compare with the reference.",
-    "The comparison is as good as the reference: it must be of the same kind and surely unseen.",
+    "are predicted by any good model.",
     "Nothing here bounds what an attacker who knows more than the text could infer.",
 )
 """What the numbers do not show, printed with them."""
+
+COMPARED = "The comparison is as good as the reference: it must be of the same kind and surely unseen."
+ALONE = "No reference text was read: what any good model would guess is not told from what was learnt."
 
 
 def extractable(hits_CT: np.ndarray, documents_C: np.ndarray) -> Measured:
@@ -98,7 +100,7 @@ def extraction(seen: Activations, decode: Any, reference: Activations | None = N
             for c, start, length in spans(hits_CT)[:SHOWN]
         ],
         "prompt": min(PROMPT, hits_CT.shape[1] // 2),
-        "cannot_say": list(CANNOT_SAY),
+        "cannot_say": [*CANNOT_SAY, ALONE if reference is None else COMPARED],
     }
     if reference is None:
         return found

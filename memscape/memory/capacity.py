@@ -288,8 +288,10 @@ def _page(found: Recall) -> str:
     for place, (part, curves) in enumerate(parts.items()):
         at: dict[str, Any] = {"row": place // 2 + 1, "col": place % 2 + 1}
         if part not in axes:
+            curves.sort(key=lambda c: c.flipped)
             shares, flipped = [[m.value for m in c.success] for c in curves], [c.flipped for c in curves]
-            page.add_trace(go.Heatmap(x=curves[-1].load, y=flipped, z=shares, zmin=0, zmax=1), **at)
+            longest = max((c.load for c in curves), key=len)  # a stopped run has fewer points of the last
+            page.add_trace(go.Heatmap(x=longest, y=flipped, z=shares, zmin=0, zmax=1), **at)
             page.update_xaxes(title="patterns / n", **at)
             page.update_yaxes(title="share of signs flipped", **at)
             continue

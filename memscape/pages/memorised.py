@@ -16,7 +16,7 @@ class Memorised:
 
     answer: Sentence
     tables: list[Table]
-    limits: list[Cited | Sentence]
+    limits: list[Cited]
 
 
 def memorised(story: Story, profile: str) -> Memorised | None:
@@ -26,11 +26,8 @@ def memorised(story: Story, profile: str) -> Memorised | None:
         return None
     tables = [_spans(story, profile), _canaries(story, profile), _scores(story, profile)]
     said = story.records.first(f"{profile}#/extraction/cannot_say") or []
-    alone = not story.records.has(f"{profile}#/extraction/reference")
-    places = [i for i, line in enumerate(said) if not (alone and "the reference" in line)]
-    told = [story.records.text(f"{profile}#/extraction/cannot_say/{i}") for i in places]
-    lacks = Sentence("No reference text was read: what any good model would guess is not told from what was learnt.")
-    return Memorised(answer, [it for it in tables if it], [*filter(None, told), *([lacks] if alone and said else [])])
+    told = [story.records.text(f"{profile}#/extraction/cannot_say/{i}") for i in range(len(said))]
+    return Memorised(answer, [it for it in tables if it], [line for line in told if line])
 
 
 def _extraction(story: Story, profile: str) -> Sentence | None:
